@@ -1,0 +1,67 @@
+# make run    build and start a node            make test   every test, the interop tests with npm peers included
+# make check  formatting, vet, linters, builds  make bench  benchmarks beside their rivals    make fuzz  every fuzz target, FUZZTIME each
+GO       ?= go
+FUZZTIME ?= 60s
+TOOL      = $(GO) tool -modfile=tools/go.mod
+JS        = interop/js
+
+# GOOS/GOARCH[/GOARM] that must build besides this machine's own.
+PLATFORMS = linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
+
+.PHONY: run build test check cross vuln bench fuzz interop interop-peers clean
+.DEFAULT_GOAL := build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/charkha ./cmd/charkha
+
+run: build
+	./bin/charkha start $(ARGS)
+
+# -race needs cgo and a C compiler; without one the tests run without it and say so.
+RACE := $(shell CGO_ENABLED=1 $(GO) env CC | xargs -r which >/dev/null 2>&1 && echo -race)
+
+test: interop-peers
+	$(if $(RACE),,@echo "NOTE: no C compiler found: running without the race detector")
+	$(GO) test $(RACE) -shuffle=on ./...
+	$(GO) test $(RACE) -shuffle=on -tags interop -timeout 12m ./interop/...
+
+interop: interop-peers
+	$(GO) test $(RACE) -tags interop -timeout 12m -v ./interop/...
+
+# The npm peers, as their lock file pins them. npm ci empties node_modules first, so it runs only when the lock changed.
+interop-peers: $(JS)/node_modules/.package-lock.json
+$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json $(JS)/package.json
+	cd $(JS) && npm ci --no-audit --no-fund
+	@touch $@
+
+check: cross vuln
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt wants changes in:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags interop ./interop/...
+	$(TOOL) staticcheck -tags interop ./...
+	$(GO) mod verify
+	$(GO) mod tidy -diff
+
+cross:
+	@set -e; for p in $(PLATFORMS); do \
+		os=$${p%%/*}; arch=$${p#*/}; echo "build $$os/$$arch"; \
+		CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch GOARM=6 $(GO) build -o /dev/null ./cmd/charkha; done
+
+# The vulnerability database is on the network: where it cannot be reached, that is said and is no failure; a finding is.
+vuln:
+	@out=$$($(TOOL) govulncheck ./... 2>&1); code=$$?; \
+	if [ $$code -eq 0 ]; then echo "govulncheck: nothing known"; \
+	elif echo "$$out" | grep -qE 'fetching vulnerabilities|dial tcp|no such host|vuln\.go\.dev.*(403|404|5[0-9][0-9])'; then \
+		echo "NOTE: govulncheck did not run: its database cannot be reached from here"; \
+	else echo "$$out"; exit $$code; fi
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+
+clean:
+	rm -rf bin $(JS)/node_modules

@@ -1,0 +1,108 @@
+// Package charkha_test holds what is true of the whole tree: who may import whom, and that the pages at its root tell
+// the truth.
+package charkha_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"charkha/internal/vectors"
+)
+
+// rooms lists, for each package of this module, the packages of this module that its non-test files may import. An arrow
+// only falls: ARCHITECTURE.md draws the floors. A package that is not listed fails the test.
+const rooms = `
+	identity                        :
+	muxrpc                          :
+	log/internal/classic            : identity
+	log                             : identity log/internal/classic
+	replicate/shs                   : identity
+	replicate/internal/ebt          : identity
+	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt
+	index                           : identity log
+	api                             : identity log muxrpc replicate index
+	node                            : identity log muxrpc replicate replicate/shs index api
+	cmd/charkha                     : identity muxrpc node replicate/shs
+	interop                         : identity
+	interop/internal/shs1           : identity replicate/shs
+	internal/vectors                :
+`
+
+// pure lists packages that compute and nothing else, and what they must not reach for, themselves.
+var pure = map[string][]string{
+	"log/internal/classic":   {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
+	"replicate/internal/ebt": {"net", "os", "github.com/dgraph-io/badger/v4"},
+}
+
+// forbidden are packages that nobody here imports. Printing is log/slog: our own log is the signed one.
+var forbidden = []string{"log"}
+
+func TestImportsOnlyFall(t *testing.T) {
+	allowed := map[string][]string{}
+	for line := range strings.Lines(rooms) {
+		room, deps, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if ok {
+			allowed[strings.TrimSpace(room)] = strings.Fields(deps)
+		}
+	}
+	found := map[string]bool{}
+	err := filepath.WalkDir(vectors.Root(), func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			switch d.Name() {
+			case ".git", "testdata", "node_modules", "tools", "rivals":
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		rel, _ := filepath.Rel(vectors.Root(), file)
+		room := path.Dir(filepath.ToSlash(rel))
+		test := strings.HasSuffix(file, "_test.go")
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		deps, known := allowed[room]
+		if !known && !test {
+			t.Errorf("%s: package %s is not in the list of rooms", rel, room)
+			return nil
+		}
+		found[room] = true
+		for _, spec := range f.Imports {
+			imp, _ := strconv.Unquote(spec.Path.Value)
+			if slices.Contains(forbidden, imp) {
+				t.Errorf("%s imports %q, which nothing here may", rel, imp)
+			}
+			if test {
+				continue
+			}
+			if slices.Contains(pure[room], imp) {
+				t.Errorf("%s imports %q, but %s is pure", rel, imp, room)
+			}
+			if own, ok := strings.CutPrefix(imp, "charkha/"); ok && !slices.Contains(deps, own) {
+				t.Errorf("%s imports %s, which %s may not", rel, own, room)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room := range allowed {
+		if !found[room] {
+			t.Errorf("the list of rooms names %s, which does not exist", room)
+		}
+	}
+}
