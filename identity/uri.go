@@ -1,0 +1,163 @@
+package identity
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Ref is a reference of any kind: an ID, MsgID, BlobID or Multi.
+type Ref interface {
+	String() string // the sigil or multiserver form
+	URI() string    // the ssb: form
+
+	ref()
+}
+
+func (ID) ref()     {}
+func (MsgID) ref()  {}
+func (BlobID) ref() {}
+func (Multi) ref()  {}
+
+// URI is the form "ssb:feed/classic/<base64url>".
+func (id ID) URI() string { return uri("feed", (*[32]byte)(&id)) }
+
+// URI is the form "ssb:message/classic/<base64url>".
+func (id MsgID) URI() string { return uri("message", (*[32]byte)(&id)) }
+
+// URI is the form "ssb:blob/classic/<base64url>".
+func (id BlobID) URI() string { return uri("blob", (*[32]byte)(&id)) }
+
+// URI is the form "ssb:address/multiserver?multiserverAddress=<percent-encoded>".
+func (m Multi) URI() string { return addressURI + componentEscape(m.String()) }
+
+const addressURI = "ssb:address/multiserver?multiserverAddress="
+
+var (
+	toURL   = strings.NewReplacer("+", "-", "/", "_")
+	fromURL = strings.NewReplacer("-", "+", "_", "/")
+)
+
+func uri(kind string, key *[32]byte) string {
+	return "ssb:" + kind + "/classic/" + toURL.Replace(strict.EncodeToString(key[:]))
+}
+
+// componentEscape escapes as encodeURIComponent of JS does.
+func componentEscape(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b []byte
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("-_.!~*'()", c) >= 0:
+			b = append(b, c)
+		default:
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}
+
+// ParseURI reads the common ssb: URIs: feeds, messages and blobs of the classic format, also with that format's older
+// names ed25519 and sha256, and multiserver addresses. Between the parts may stand slashes or colons, and "//" after
+// "ssb:" when they are slashes. A query or fragment after an id is left out. The result is an ID, MsgID, BlobID or Multi.
+func ParseURI(s string) (Ref, error) {
+	if len(s) > 3*maxAddress {
+		return nil, fmt.Errorf("uri %s: over %d bytes: %w", clip(s), 3*maxAddress, ErrRef)
+	}
+	bad := func() error { return fmt.Errorf("uri %s: %w", clip(s), ErrRef) }
+	rest, ok := strings.CutPrefix(s, "ssb:")
+	if !ok {
+		return nil, bad()
+	}
+	rest, _, _ = strings.Cut(rest, "#")
+	path, query, _ := strings.Cut(rest, "?")
+	sep := "/"
+	if p, ok := strings.CutPrefix(path, "//"); ok {
+		path = p
+	} else if i := strings.IndexAny(path, ":/"); i >= 0 {
+		sep = path[i : i+1]
+	}
+	kind, path, _ := strings.Cut(path, sep)
+	format, data, more := strings.Cut(path, sep)
+	if kind == "address" && format == "multiserver" && data == "" {
+		for pair := range strings.SplitSeq(query, "&") {
+			name, value, _ := strings.Cut(pair, "=")
+			if name != "multiserverAddress" {
+				continue
+			}
+			text, err := url.QueryUnescape(value)
+			if err != nil {
+				return nil, bad()
+			}
+			m, err := ParseMulti(text)
+			if err != nil {
+				return nil, fmt.Errorf("uri %s: %w", clip(s), err)
+			}
+			return m, nil
+		}
+		return nil, bad()
+	}
+	if !more || strings.ContainsAny(data, "+/") {
+		return nil, bad()
+	}
+	data = fromURL.Replace(data)
+	switch {
+	case kind == "feed" && (format == "classic" || format == "ed25519"):
+		if id, err := ParseID("@" + data + ".ed25519"); err == nil {
+			return id, nil
+		}
+	case kind == "message" && (format == "classic" || format == "sha256"):
+		if id, err := ParseMsgID("%" + data + ".sha256"); err == nil {
+			return id, nil
+		}
+	case kind == "blob" && (format == "classic" || format == "sha256"):
+		if id, err := ParseBlobID("&" + data + ".sha256"); err == nil {
+			return id, nil
+		}
+	}
+	return nil, bad()
+}
+
+// ParseLink reads the sigil form of a feed, message or blob id that may be followed by '?' and a query, as links in
+// messages are: "&<base64>.sha256?unbox=<base64>.boxs". Values are unescaped; a '+' in one means a space, but in unbox it
+// stays what it is, because the writers of such links do not escape it.
+func ParseLink(s string) (Ref, url.Values, error) {
+	sigil, text, _ := strings.Cut(s, "?")
+	var ref Ref
+	var err error
+	switch {
+	case strings.HasPrefix(sigil, "@"):
+		ref, err = ParseID(sigil)
+	case strings.HasPrefix(sigil, "%"):
+		ref, err = ParseMsgID(sigil)
+	default:
+		ref, err = ParseBlobID(sigil)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if text == "" {
+		return ref, nil, nil
+	}
+	query := url.Values{}
+	for pair := range strings.SplitSeq(text, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name = unescape(name)
+		if name == "unbox" {
+			value = strings.ReplaceAll(value, "+", "%2B")
+		}
+		query.Add(name, unescape(value))
+	}
+	return ref, query, nil
+}
+
+// unescape keeps a text as it is when its escapes are wrong.
+func unescape(s string) string {
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return strings.ReplaceAll(s, "+", " ")
+}
