@@ -1,0 +1,85 @@
+// Package api is what local programs may ask of the node: the muxrpc methods served on the unix socket and to callers that
+// hold the node's own key.
+//
+// A namespace is a file: db.go (the message database), friends.go (the follow graph), conn.go (connections), charkha.go
+// (what no other SSB node offers: the timeline, waiting, import and export, the node's state). A method's name, kind, handler and help line
+// stand in one place, and the manifest is generated from them. What remote peers may call lives in package replicate;
+// every method here is refused to them.
+//
+// The package keeps no state of its own. A handler reads its arguments, asks log, index or replicate, and gives the answer
+// in the forms that SSB programs know: messages as {key, value, timestamp} ("KVT"), the value byte for byte as it was
+// signed.
+package api
+
+import (
+	"encoding/json"
+	"iter"
+	"time"
+
+	"charkha/identity"
+	"charkha/index"
+	"charkha/log"
+	"charkha/muxrpc"
+	"charkha/replicate"
+)
+
+// API is the rooms that the methods speak for. All fields are set once, before Methods is called.
+type API struct {
+	Key     identity.KeyPair
+	Log     *log.Log
+	Index   *index.Index
+	Network *replicate.Network
+	Hops    int              // the replication range, for status
+	Version string           // what version() answers
+	Now     func() time.Time // nil: time.Now
+}
+
+// Methods returns the methods of every namespace.
+func (a *API) Methods() []muxrpc.Method {
+	if a.Now == nil {
+		a.Now = time.Now
+	}
+	var all []muxrpc.Method
+	all = append(all, a.db()...)
+	all = append(all, a.friends()...)
+	all = append(all, a.conn()...)
+	all = append(all, a.charkha()...)
+	return all
+}
+
+// sendKVT sends messages as {key, value, timestamp} until they end.
+func sendKVT(s *muxrpc.Stream, msgs iter.Seq2[log.Message, error]) error {
+	for m, err := range msgs {
+		if err != nil {
+			return err
+		}
+		if err := s.SendJSON(m.AppendKVT(nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// kvt is a message as JSON {key, value, timestamp}.
+func kvt(m log.Message) json.RawMessage { return m.AppendKVT(nil) }
+
+// limited cuts a sequence after n messages; n < 0 is no limit, as in JS.
+func limited(msgs iter.Seq2[log.Message, error], n int) iter.Seq2[log.Message, error] {
+	if n < 0 {
+		return msgs
+	}
+	return func(yield func(log.Message, error) bool) {
+		left := n
+		if left == 0 {
+			return
+		}
+		for m, err := range msgs {
+			if !yield(m, err) {
+				return
+			}
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"charkha/identity"
+	"charkha/muxrpc"
+)
+
+func (a *API) conn() []muxrpc.Method {
+	return []muxrpc.Method{
+		{Name: "conn.connect", Kind: muxrpc.Async, Doc: "connect to a multiserver address; answers when connected or says why not", Call: a.connect},
+		{Name: "conn.disconnect", Kind: muxrpc.Async, Doc: "close the connection to an address or feed id", Call: a.disconnect},
+		{Name: "address", Kind: muxrpc.Sync, Doc: "the multiserver address at which the node listens", Call: a.address},
+		{Name: "getAddress", Kind: muxrpc.Sync, Doc: "the same as address", Call: a.address},
+	}
+}
+
+func (a *API) connect(ctx context.Context, req *muxrpc.Request) (any, error) {
+	var text string
+	if err := req.Decode(&text); err != nil {
+		return nil, err
+	}
+	addr, err := identity.ParseAddress(text)
+	if err != nil {
+		return nil, err
+	}
+	if addr.Key == a.Key.ID() {
+		return nil, errors.New("conn.connect: that is this node's own address")
+	}
+	if err := a.Network.Connect(ctx, addr); err != nil {
+		return nil, err
+	}
+	return addr.String(), nil
+}
+
+func (a *API) disconnect(_ context.Context, req *muxrpc.Request) (any, error) {
+	var text string
+	if err := req.Decode(&text); err != nil {
+		return nil, err
+	}
+	key, err := identity.ParseID(text)
+	if err != nil {
+		addr, err := identity.ParseAddress(text)
+		if err != nil {
+			return nil, fmt.Errorf("conn.disconnect: neither a feed id nor an address: %w", err)
+		}
+		key = addr.Key
+	}
+	return a.Network.Disconnect(key), nil
+}
+
+// address answers with all addresses joined by ";", or null when the node listens nowhere.
+func (a *API) address(context.Context, *muxrpc.Request) (any, error) {
+	var text string
+	for _, addr := range a.Network.Addresses() {
+		if text != "" {
+			text += ";"
+		}
+		text += addr.String()
+	}
+	if text == "" {
+		return nil, nil
+	}
+	return text, nil
+}

@@ -1,0 +1,335 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"charkha/identity"
+	"charkha/log"
+	"charkha/muxrpc"
+)
+
+func (a *API) db() []muxrpc.Method {
+	return []muxrpc.Method{
+		{Name: "whoami", Kind: muxrpc.Sync, Doc: "the node's feed id, as {id}", Call: a.whoami},
+		{Name: "version", Kind: muxrpc.Sync, Doc: "the version of the node", Call: a.version},
+		{Name: "publish", Kind: muxrpc.Async, Doc: "sign content as the next message of the node's own feed", Call: a.publish},
+		{Name: "get", Kind: muxrpc.Async, Doc: "a message by its id; {id, meta:true} gives key and receive time too", Call: a.get},
+		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed, or null", Call: a.getLatest},
+		{Name: "latestSequence", Kind: muxrpc.Async, Doc: "the highest sequence held of a feed", Call: a.latestSequence},
+		{Name: "getVectorClock", Kind: muxrpc.Async, Doc: "{feed: highest sequence held}", Call: a.getVectorClock},
+		{Name: "createUserStream", Kind: muxrpc.Source, Doc: "the messages of one feed by sequence", Stream: a.createUserStream},
+		{Name: "createLogStream", Kind: muxrpc.Source, Doc: "all messages in the order they arrived", Stream: a.createLogStream},
+	}
+}
+
+func (a *API) whoami(context.Context, *muxrpc.Request) (any, error) {
+	return map[string]identity.ID{"id": a.Key.ID()}, nil
+}
+
+func (a *API) version(context.Context, *muxrpc.Request) (any, error) { return a.Version, nil }
+
+func (a *API) publish(_ context.Context, req *muxrpc.Request) (any, error) {
+	var content json.RawMessage
+	if err := req.Decode(&content); err != nil {
+		return nil, err
+	}
+	if len(content) == 0 {
+		return nil, errors.New("publish: the content is missing")
+	}
+	return a.sign(content)
+}
+
+// sign publishes content and answers with the stored message.
+func (a *API) sign(content []byte) (json.RawMessage, error) {
+	m, err := a.Log.Publish(a.Key, content)
+	if errors.Is(err, log.ErrUnconfirmed) {
+		return nil, fmt.Errorf("publish: %w: the key is older than this copy of its feed, and publishing now could fork it; "+
+			"connect to a peer that has the feed and wait until it was fetched, or start with --new-feed if the key never published", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	return kvt(m), nil
+}
+
+func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
+	var arg json.RawMessage
+	if err := req.Decode(&arg); err != nil {
+		return nil, err
+	}
+	var opts struct {
+		ID   *identity.MsgID `json:"id"`
+		Key  *identity.MsgID `json:"key"`
+		Meta bool            `json:"meta"`
+	}
+	if len(arg) > 0 && arg[0] == '"' {
+		if err := json.Unmarshal(arg, &opts.ID); err != nil {
+			return nil, fmt.Errorf("get: %w", err)
+		}
+	} else if err := json.Unmarshal(arg, &opts); err != nil {
+		return nil, fmt.Errorf("get: the argument is neither a message id nor {id}: %w", err)
+	}
+	if opts.ID == nil {
+		opts.ID = opts.Key
+	}
+	if opts.ID == nil {
+		return nil, errors.New("get: the message id is missing")
+	}
+	m, err := a.Log.Get(*opts.ID)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", opts.ID, err)
+	}
+	if opts.Meta {
+		return kvt(m), nil
+	}
+	return json.RawMessage(m.Value()), nil
+}
+
+func (a *API) getLatest(_ context.Context, req *muxrpc.Request) (any, error) {
+	var feed identity.ID
+	if err := req.Decode(&feed); err != nil {
+		return nil, err
+	}
+	head, ok := a.Log.Head(feed)
+	if !ok {
+		return nil, nil
+	}
+	m, err := a.Log.At(feed, head.Sequence)
+	if err != nil {
+		return nil, err
+	}
+	return kvt(m), nil
+}
+
+func (a *API) latestSequence(_ context.Context, req *muxrpc.Request) (any, error) {
+	var feed identity.ID
+	if err := req.Decode(&feed); err != nil {
+		return nil, err
+	}
+	head, ok := a.Log.Head(feed)
+	if !ok {
+		return nil, fmt.Errorf("not found:%s", feed)
+	}
+	return head.Sequence, nil
+}
+
+func (a *API) getVectorClock(context.Context, *muxrpc.Request) (any, error) {
+	clock := map[identity.ID]int64{}
+	for feed, head := range a.Log.Heads() {
+		clock[feed] = head.Sequence
+	}
+	return clock, nil
+}
+
+// streamOptions are the standard options of a source over messages. Pointers tell absent from zero.
+type streamOptions struct {
+	ID      *identity.ID `json:"id"`
+	Gt      *float64     `json:"gt"`
+	Gte     *float64     `json:"gte"`
+	Lt      *float64     `json:"lt"`
+	Lte     *float64     `json:"lte"`
+	Limit   *int         `json:"limit"`
+	Reverse bool         `json:"reverse"`
+	Live    bool         `json:"live"`
+	Old     *bool        `json:"old"`
+	Keys    *bool        `json:"keys"`
+	Values  *bool        `json:"values"`
+	Sync    *bool        `json:"sync"`
+}
+
+func isTrue(b *bool) bool { return b == nil || *b }
+
+// limit is the number of messages asked for, -1 for all.
+func (o *streamOptions) limit() int {
+	if o.Limit == nil || *o.Limit < 0 {
+		return -1
+	}
+	return *o.Limit
+}
+
+// within reports whether x is in the range that the options ask for.
+func (o *streamOptions) within(x float64) bool {
+	return (o.Gt == nil || x > *o.Gt) && (o.Gte == nil || x >= *o.Gte) &&
+		(o.Lt == nil || x < *o.Lt) && (o.Lte == nil || x <= *o.Lte)
+}
+
+// encode gives a message in the form that the options ask for: KVT, the bare value, or the bare key.
+func (o *streamOptions) encode(m log.Message) []byte {
+	switch {
+	case isTrue(o.Keys) && isTrue(o.Values):
+		return m.AppendKVT(nil)
+	case isTrue(o.Values):
+		return m.Value()
+	}
+	key, _ := json.Marshal(m.Key())
+	return key
+}
+
+// createUserStream sends one feed. Its ranges are over sequence numbers.
+func (a *API) createUserStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o streamOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	if o.ID == nil {
+		return errors.New("createUserStream: the option id is missing")
+	}
+	r := log.Range{Reverse: o.Reverse, From: 1}
+	clampUp := func(x float64) int64 { return int64(min(max(math.Ceil(x), 1), math.MaxInt32)) }
+	clampDown := func(x float64) int64 { return int64(min(max(math.Floor(x), -1), math.MaxInt32)) }
+	upper := int64(math.MaxInt32)
+	if o.Gte != nil {
+		r.From = max(r.From, clampUp(*o.Gte))
+	}
+	if o.Gt != nil {
+		r.From = max(r.From, clampUp(math.Floor(*o.Gt)+1))
+	}
+	if o.Lte != nil {
+		upper = min(upper, clampDown(*o.Lte))
+	}
+	if o.Lt != nil {
+		upper = min(upper, clampDown(math.Ceil(*o.Lt)-1))
+	}
+	if upper < r.From {
+		return nil
+	}
+	r.To = upper
+	left := o.limit()
+	if isTrue(o.Old) || !o.Live {
+		for m, err := range limited(a.Log.Feed(*o.ID, r), left) {
+			if err != nil {
+				return err
+			}
+			if err := s.SendJSON(o.encode(m)); err != nil {
+				return err
+			}
+			if left > 0 {
+				left--
+			}
+			r.From = max(r.From, m.Sequence()+1)
+		}
+	} else if head, ok := a.Log.Head(*o.ID); ok {
+		r.From = max(r.From, head.Sequence+1)
+	}
+	if !o.Live || left == 0 {
+		return nil
+	}
+	if isTrue(o.Old) && isTrue(o.Sync) {
+		if err := s.SendJSON([]byte(`{"sync":true}`)); err != nil {
+			return err
+		}
+	}
+	return a.followFeed(ctx, *o.ID, r.From, upper, left, func(m log.Message) error { return s.SendJSON(o.encode(m)) })
+}
+
+// followFeed gives do the messages of a feed with sequences from..to as they arrive, the ones already there included, at
+// most left of them (-1: all).
+func (a *API) followFeed(ctx context.Context, feed identity.ID, from, to int64, left int, do func(log.Message) error) error {
+	for _, err := range a.arrivalsOf(ctx, feed) {
+		if err != nil {
+			return ctxEnd(ctx, err)
+		}
+		for m, err := range a.Log.Feed(feed, log.Range{From: from, To: to}) {
+			if err != nil {
+				return err
+			}
+			if err := do(m); err != nil {
+				return err
+			}
+			from = m.Sequence() + 1
+			if left--; left == 0 {
+				return nil
+			}
+		}
+		if from > to {
+			return nil
+		}
+	}
+	return nil
+}
+
+// arrivalsOf yields once at once, then once after each arrival of a message of feed.
+func (a *API) arrivalsOf(ctx context.Context, feed identity.ID) func(func(struct{}, error) bool) {
+	return func(yield func(struct{}, error) bool) {
+		from := a.Log.Len()
+		if !yield(struct{}{}, nil) {
+			return
+		}
+		for m, err := range a.Log.Follow(ctx, from) {
+			if err != nil {
+				yield(struct{}{}, err)
+				return
+			}
+			if m.Author() == feed && !yield(struct{}{}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ctxEnd turns the error of a stream whose caller went away into a clean end.
+func ctxEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// createLogStream sends all messages. Its ranges are over receive times.
+func (a *API) createLogStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o streamOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	left, next := o.limit(), a.Log.Len()
+	send := func(m log.Message) error {
+		if !o.within(m.Received()) {
+			return nil
+		}
+		if left > 0 {
+			left--
+		}
+		return s.SendJSON(o.encode(m))
+	}
+	if isTrue(o.Old) || !o.Live {
+		from := log.Offset(0)
+		if o.Reverse {
+			from = next
+		}
+		for m, err := range a.Log.Arrivals(from, o.Reverse) {
+			if err != nil {
+				return err
+			}
+			if left == 0 || !o.Reverse && m.Offset() >= next {
+				break
+			}
+			if err := send(m); err != nil {
+				return err
+			}
+		}
+	}
+	if !o.Live || left == 0 {
+		return nil
+	}
+	if isTrue(o.Old) && isTrue(o.Sync) {
+		if err := s.SendJSON([]byte(`{"sync":true}`)); err != nil {
+			return err
+		}
+	}
+	for m, err := range a.Log.Follow(ctx, next) {
+		if err != nil {
+			return ctxEnd(ctx, err)
+		}
+		if err := send(m); err != nil {
+			return err
+		}
+		if left == 0 {
+			return nil
+		}
+	}
+	return nil
+}

@@ -1,0 +1,331 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"charkha/identity"
+)
+
+func (c *cli) whoamiCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "whoami", Short: "print the node's feed id", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var me struct {
+				ID identity.ID `json:"id"`
+			}
+			if err := c.call(cmd, &me, "whoami"); err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd, me)
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), me.ID)
+			return err
+		},
+	})
+}
+
+func (c *cli) statusCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "status", Short: "print what the node holds, wants and is connected to", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var answer json.RawMessage
+			if err := c.call(cmd, &answer, "charkha.status"); err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd, answer)
+			}
+			return printStatus(cmd.OutOrStdout(), answer)
+		},
+	})
+}
+
+func (c *cli) peersCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "peers", Short: "list connections and the addresses that are kept dialling", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var peers []json.RawMessage
+			if err := c.call(cmd, &peers, "charkha.peers"); err != nil {
+				return err
+			}
+			if c.json {
+				for _, p := range peers {
+					if err := printJSON(cmd, p); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			return printPeers(cmd.OutOrStdout(), peers)
+		},
+	})
+}
+
+// publishing calls a method that publishes and prints the new message's id.
+func (c *cli) publishing(cmd *cobra.Command, method string, args ...any) error {
+	var msg json.RawMessage
+	if err := c.call(cmd, &msg, method, args...); err != nil {
+		return err
+	}
+	if c.json {
+		return printJSON(cmd, msg)
+	}
+	var kvt struct {
+		Key identity.MsgID `json:"key"`
+	}
+	if err := json.Unmarshal(msg, &kvt); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), kvt.Key)
+	return err
+}
+
+func (c *cli) postCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "post TEXT", Short: "publish a post and print its message id",
+		Args: cobra.MinimumNArgs(1), ValidArgsFunction: noFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			content := struct {
+				Type string `json:"type"`
+				Text string `json:"text"`
+			}{"post", strings.Join(args, " ")}
+			return c.publishing(cmd, "publish", content)
+		},
+	})
+}
+
+func (c *cli) publishCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "publish", Short: "publish the content JSON that stands on standard input, and print its message id",
+		Example: `  echo '{"type":"vote","vote":{"link":"%...=.sha256","value":1}}' | charkha publish`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			const most = 64 << 10 // far above what a message can hold
+			content, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), most+1))
+			if err != nil {
+				return err
+			}
+			if len(content) > most {
+				return fmt.Errorf("the content on standard input is longer than %d bytes; a message holds about 8000", most)
+			}
+			content = bytes.TrimSpace(content)
+			if len(content) == 0 {
+				return errors.New("there is no content on standard input")
+			}
+			if !json.Valid(content) {
+				var v any
+				return fmt.Errorf("the content on standard input is not JSON: %w", json.Unmarshal(content, &v))
+			}
+			return c.publishing(cmd, "publish", json.RawMessage(content))
+		},
+	})
+}
+
+// edgeCommand is follow, unfollow or block: they differ in the method and state only.
+func (c *cli) edgeCommand(verb, short, method string, state bool) *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			feed, err := parseFeed(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return c.publishing(cmd, method, feed, map[string]bool{"state": state})
+		},
+	})
+}
+
+func (c *cli) followCommand() *cobra.Command {
+	return c.edgeCommand("follow", "publish that you follow a feed; it is fetched from now on", "friends.follow", true)
+}
+
+func (c *cli) unfollowCommand() *cobra.Command {
+	return c.edgeCommand("unfollow", "publish that you no longer follow a feed", "friends.follow", false)
+}
+
+func (c *cli) blockCommand() *cobra.Command {
+	return c.edgeCommand("block", "publish that you block a feed; it is neither fetched nor served what is yours", "friends.block", true)
+}
+
+func (c *cli) connectCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "connect ADDR", Short: "connect to a peer; returns when connected, or says why not",
+		Example: "  charkha connect net:192.168.1.20:8008~shs:EMovhfIrFk4NihAKnRNhrfRaqIhBv1Wj8pTxJNgvCCY=",
+		Args:    cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			addr, err := identity.ParseAddress(args[0])
+			if err != nil {
+				return usage(cmd, err)
+			}
+			if err := c.call(cmd, nil, "conn.connect", addr.String()); err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd, map[string]string{"connected": addr.String()})
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "connected to", addr.Key)
+			return err
+		},
+	})
+}
+
+func (c *cli) timelineCommand() *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use: "timeline", Short: "print the newest public posts of the people in range", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if limit < 1 {
+				return usage(cmd, fmt.Errorf("--limit %d: must be 1 or more", limit))
+			}
+			return c.each(cmd, c.printer(cmd, printPost), "charkha.timeline", map[string]int{"limit": limit})
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 30, "how many posts")
+	return c.jsonFlag(cmd)
+}
+
+func (c *cli) feedCommand() *cobra.Command {
+	var (
+		limit   int
+		reverse bool
+	)
+	cmd := &cobra.Command{
+		Use: "feed ID", Short: "print a feed's messages, oldest first", Args: cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			feed, err := parseFeed(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			opts := map[string]any{"id": feed, "reverse": reverse}
+			if cmd.Flags().Changed("limit") {
+				if limit < 1 {
+					return usage(cmd, fmt.Errorf("--limit %d: must be 1 or more", limit))
+				}
+				opts["limit"] = limit
+			}
+			return c.each(cmd, c.printer(cmd, printRow), "createUserStream", opts)
+		},
+	}
+	cmd.Flags().IntVar(&limit, "limit", 0, "how many messages (default: all)")
+	cmd.Flags().BoolVar(&reverse, "reverse", false, "newest first")
+	return c.jsonFlag(cmd)
+}
+
+func (c *cli) getCommand() *cobra.Command {
+	return c.jsonFlag(&cobra.Command{
+		Use: "get MSGID", Short: "print a message", Args: cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := identity.ParseMsgID(args[0])
+			if err != nil {
+				return usage(cmd, fmt.Errorf("%w; a message id looks like %%...=.sha256", err))
+			}
+			var msg json.RawMessage
+			if err := c.call(cmd, &msg, "get", map[string]any{"id": id, "meta": true}); err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd, msg)
+			}
+			var pretty bytes.Buffer
+			if err := json.Indent(&pretty, msg, "", "  "); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), safe(pretty.String()))
+			return err
+		},
+	})
+}
+
+func (c *cli) waitCommand() *cobra.Command {
+	var (
+		feed    string
+		seq     int64
+		timeout time.Duration
+	)
+	cmd := &cobra.Command{
+		Use: "wait --feed ID --seq N", Short: "wait until the node holds a message of a feed", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if feed == "" || seq < 1 {
+				return usage(cmd, errors.New("--feed ID and --seq N (1 or more) are both needed"))
+			}
+			id, err := parseFeed(cmd, feed)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if timeout > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, timeout)
+				defer cancel()
+				cmd.SetContext(ctx)
+			}
+			var have int64
+			err = c.call(cmd, &have, "charkha.wait", map[string]any{"id": id, "seq": seq})
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+				return fmt.Errorf("%s: message %d did not arrive within %s", id, seq, timeout)
+			}
+			if err != nil {
+				return err
+			}
+			if c.json {
+				return printJSON(cmd, map[string]any{"id": id, "sequence": have})
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %d\n", id, have)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&feed, "feed", "", "feed id")
+	cmd.Flags().Int64Var(&seq, "seq", 0, "sequence number to wait for")
+	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this long, such as 30s (default: never)")
+	return c.jsonFlag(cmd)
+}
+
+// printer prints each item of a stream, as JSON or in the form for people.
+func (c *cli) printer(cmd *cobra.Command, human func(io.Writer, []byte) error) func([]byte) error {
+	out := cmd.OutOrStdout()
+	return func(item []byte) error {
+		if c.json {
+			_, err := fmt.Fprintf(out, "%s\n", item)
+			return err
+		}
+		return human(out, item)
+	}
+}
+
+func printJSON(cmd *cobra.Command, v any) error {
+	if raw, ok := v.(json.RawMessage); ok {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", raw)
+		return err
+	}
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// open opens a file to import, "-" being standard input.
+func open(cmd *cobra.Command, name string) (r io.ReadCloser, size int64, err error) {
+	if name == "-" {
+		return io.NopCloser(cmd.InOrStdin()), -1, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
+}

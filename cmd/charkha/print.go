@@ -1,0 +1,147 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/dustin/go-humanize"
+
+	"charkha/identity"
+)
+
+// safe takes the control characters out of a text that somebody else wrote: in a terminal they could move the cursor or
+// hide what follows. Line ends and tabs stay.
+func safe(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return r
+		}
+		// Cf holds the direction overrides with which a text can be shown backwards.
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && r != '\u200d' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// line is safe on one line.
+func line(text string) string { return strings.ReplaceAll(safe(text), "\n", " ") }
+
+// message is what the human forms show of a KVT.
+type message struct {
+	Key   identity.MsgID `json:"key"`
+	Name  string         `json:"name"`
+	Value struct {
+		Author    identity.ID     `json:"author"`
+		Sequence  float64         `json:"sequence"`
+		Timestamp float64         `json:"timestamp"`
+		Content   json.RawMessage `json:"content"`
+	} `json:"value"`
+}
+
+// stamp shows a claimed time in milliseconds, which may be anything.
+func stamp(ms float64) string {
+	if !(ms > -62e12 && ms < 253e12) { // years 1 to 9999
+		return "(no date)       "
+	}
+	return time.UnixMilli(int64(ms)).Local().Format("2006-01-02 15:04")
+}
+
+// printPost prints a post: who and when, the text, its id.
+func printPost(w io.Writer, item []byte) error {
+	var m message
+	if err := json.Unmarshal(item, &m); err != nil {
+		return err
+	}
+	var content struct {
+		Text string `json:"text"`
+	}
+	_ = json.Unmarshal(m.Value.Content, &content) // a post without a text is shown empty
+	name := line(m.Name)
+	if name == "" {
+		name = "(no name)"
+	}
+	text := strings.ReplaceAll(safe(strings.TrimSpace(content.Text)), "\n", "\n    ")
+	_, err := fmt.Fprintf(w, "%s  %s  %s\n    %s\n    %s\n\n", stamp(m.Value.Timestamp), name, m.Value.Author, text, m.Key)
+	return err
+}
+
+// printRow prints a message on one line.
+func printRow(w io.Writer, item []byte) error {
+	var m message
+	if err := json.Unmarshal(item, &m); err != nil {
+		return err
+	}
+	what, detail := "private", ""
+	var content struct {
+		Type    string          `json:"type"`
+		Text    string          `json:"text"`
+		Contact string          `json:"contact"`
+		Name    json.RawMessage `json:"name"`
+	}
+	if len(m.Value.Content) > 0 && m.Value.Content[0] == '{' {
+		_ = json.Unmarshal(m.Value.Content, &content) // fields of other types than ours are not shown
+		what = content.Type
+		detail = content.Text + content.Contact + string(content.Name)
+	}
+	detail = line(detail)
+	if r := []rune(detail); len(r) > 60 {
+		detail = string(r[:59]) + "…"
+	}
+	_, err := fmt.Fprintf(w, "%6.0f  %s  %-8s %s  %s\n", m.Value.Sequence, stamp(m.Value.Timestamp), line(what), m.Key, detail)
+	return err
+}
+
+func printStatus(w io.Writer, answer []byte) error {
+	var st struct {
+		ID        identity.ID `json:"id"`
+		Version   string      `json:"version"`
+		Addresses []string    `json:"addresses"`
+		Hops      int         `json:"hops"`
+		Feeds     int64       `json:"feeds"`
+		Wanted    int64       `json:"wanted"`
+		Messages  int64       `json:"messages"`
+		Unindexed int64       `json:"unindexed"`
+		Own       struct {
+			Sequence  int64 `json:"sequence"`
+			Confirmed bool  `json:"confirmed"`
+		} `json:"own"`
+		Connected int `json:"connected"`
+		Forks     []struct {
+			Feed     identity.ID    `json:"feed"`
+			Sequence int64          `json:"sequence"`
+			Kept     identity.MsgID `json:"kept"`
+			Other    identity.MsgID `json:"other"`
+		} `json:"forks"`
+	}
+	if err := json.Unmarshal(answer, &st); err != nil {
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(key, format string, args ...any) { fmt.Fprintf(tw, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
+	row("id", "%s", st.ID)
+	for _, a := range st.Addresses {
+		row("address", "%s", a)
+	}
+	row("messages", "%s of %s feeds", humanize.Comma(st.Messages), humanize.Comma(st.Feeds))
+	row("wanted", "%s feeds within %d hops", humanize.Comma(st.Wanted), st.Hops)
+	if st.Unindexed > 0 {
+		row("index", "%s messages behind", humanize.Comma(st.Unindexed))
+	} else {
+		row("index", "up to date")
+	}
+	row("own feed", "%s messages", humanize.Comma(st.Own.Sequence))
+	if !st.Own.Confirmed {
+		row("", "publishing waits until this feed was fetched from a peer (or start with --new-feed)")
+	}
+	row("peers", "%d connected", st.Connected)
+	for _, f := range st.Forks {
+		row("FORKED", "%s at %d: %s and %s; the feed stops there", f.Feed, f.Sequence, f.Kept, f.Other)
+	}
+	return tw.Flush()
+}

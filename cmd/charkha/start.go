@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"charkha/identity"
+	"charkha/node"
+	"charkha/replicate/shs"
+)
+
+func (c *cli) startCommand() *cobra.Command {
+	var (
+		listen, connect  []string
+		hops             int
+		network, hmac    string
+		newFeed, logJSON bool
+		noLAN            bool
+		level            slog.Level
+	)
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "run the node until it is interrupted",
+		Long: `Run the node until it is interrupted (Ctrl-C).
+
+Every flag can stand in config.toml in the data folder, under its own name:
+    hops = 3
+    listen = ["net:0.0.0.0:8008"]`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := loadConfig(cmd, c.path); err != nil {
+				return err
+			}
+			cfg := node.Config{
+				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed,
+				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level),
+			}
+			if hops < 0 {
+				return usage(cmd, fmt.Errorf("--hops %d: must be 0 or more", hops))
+			}
+			if network != "" {
+				key, err := parseKey("--network-key", network)
+				if err != nil {
+					return usage(cmd, err)
+				}
+				cfg.NetworkKey = *key
+			}
+			if hmac != "" {
+				key, err := parseKey("--hmac-key", hmac)
+				if err != nil {
+					return usage(cmd, err)
+				}
+				cfg.HMACKey = key
+			}
+			for _, text := range connect {
+				addr, err := identity.ParseAddress(text)
+				if err != nil {
+					return usage(cmd, fmt.Errorf("--connect: %w", err))
+				}
+				cfg.Connect = append(cfg.Connect, addr)
+			}
+			return c.start(cmd, cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&listen, "listen", []string{"net:0.0.0.0:8008"}, "address to listen on, net:HOST:PORT; may be given several times")
+	f.StringArrayVar(&connect, "connect", nil, "multiserver address of a peer to keep dialling, net:HOST:PORT~shs:KEY; may be given several times")
+	f.IntVar(&hops, "hops", 2, "whose feeds are fetched: 0 mine, 1 those I follow, 2 those they follow, ...")
+	f.StringVar(&network, "network-key", "", "key of the network, 32 bytes in base64 (default: the public network's)")
+	f.StringVar(&hmac, "hmac-key", "", "key that the network's messages are signed with, 32 bytes in base64 (default: none)")
+	f.BoolVar(&newFeed, "new-feed", false, "this key never published anywhere: let it, without fetching its feed first")
+	f.BoolVar(&noLAN, "no-lan", false, "do not look for peers on the local network (this version never does)")
+	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
+	f.TextVar(&level, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
+	return cmd
+}
+
+func parseKey(flag, text string) (*[32]byte, error) {
+	key, err := base64.StdEncoding.DecodeString(text)
+	if err != nil || len(key) != 32 {
+		return nil, fmt.Errorf("%s: not 32 bytes in base64", flag)
+	}
+	return (*[32]byte)(key), nil
+}
+
+// newLogger writes to standard error: coloured lines on a terminal, plain ones elsewhere, or JSON.
+func newLogger(asJSON bool, level slog.Level) *slog.Logger {
+	switch {
+	case asJSON:
+		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	case term.IsTerminal(int(os.Stderr.Fd())):
+		return slog.New(tint.NewHandler(os.Stderr, &tint.Options{Level: level, TimeFormat: time.TimeOnly}))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+func (c *cli) start(cmd *cobra.Command, cfg node.Config) (err error) {
+	n, err := node.Open(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := n.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "id       %s\n", n.ID())
+	for _, addr := range n.Addresses() {
+		fmt.Fprintf(out, "address  %s\n", addr)
+	}
+	fmt.Fprintf(out, "path     %s\n", cfg.Dir)
+	if !n.Confirmed() {
+		cfg.Logger.Warn("this key is not new here but its feed is: nothing is published until the feed was fetched from a peer; " +
+			"start with --new-feed if the key never published anywhere")
+	}
+	return n.Run(cmd.Context())
+}

@@ -1,0 +1,255 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/sync/errgroup"
+
+	"charkha/api"
+	"charkha/identity"
+	"charkha/index"
+	"charkha/log"
+	"charkha/muxrpc"
+	"charkha/replicate"
+)
+
+// Config is what a node is made of. Dir is needed; the zero value of everything else works.
+type Config struct {
+	Dir        string             // the data folder; made when it is not there
+	Listen     []string           // addresses to listen on, "net:HOST:PORT"; none: listen nowhere
+	Connect    []identity.Address // peers to keep dialling
+	Hops       int                // range of the feeds that are replicated: 0 only ours, 1 who we follow, 2 whom they follow
+	NetworkKey [32]byte           // the secret handshake's network; must be set (replicate/shs.MainNetwork is the public one)
+	HMACKey    *[32]byte          // for networks whose messages are signed with a key
+	NewFeed    bool               // the operator says that this key never published anywhere
+	Logger     *slog.Logger       // nil: nothing is logged
+}
+
+// Node is a running SSB peer with its local API.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	lock    *flock.Flock
+	key     identity.KeyPair
+	feeds   *log.Log
+	index   *index.Index
+	network *replicate.Network
+	local   net.Listener
+}
+
+// ErrLocked says that another node runs on the same data folder.
+var ErrLocked = errors.New("another node is running on this folder")
+
+// Version is the version that this binary was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "devel"
+	}
+	return info.Main.Version
+}
+
+// Open makes a node ready to run. The caller closes it.
+func Open(cfg Config) (n *Node, err error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("node: the data folder is missing")
+	}
+	if cfg.NetworkKey == [32]byte{} {
+		return nil, errors.New("node: the network key is missing")
+	}
+	if cfg.Hops < 0 {
+		return nil, fmt.Errorf("node: hops %d: must be 0 or more", cfg.Hops)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	n = &Node{cfg: cfg, log: cfg.Logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+
+	// Two writers on one key fork the feed: nothing is read before the lock is held.
+	n.lock = flock.New(filepath.Join(cfg.Dir, "lock"))
+	if held, err := n.lock.TryLock(); err != nil {
+		return nil, fmt.Errorf("lock %s: %w", n.lock.Path(), err)
+	} else if !held {
+		return nil, fmt.Errorf("%s: %w; stop it first, or give this one a --path of its own", cfg.Dir, ErrLocked)
+	}
+	secret := filepath.Join(cfg.Dir, "secret")
+	fresh := false
+	n.key, err = identity.LoadSecret(secret)
+	if errors.Is(err, fs.ErrNotExist) {
+		fresh = true
+		n.key, err = identity.Generate()
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.feeds, err = log.Open(log.Options{Dir: filepath.Join(cfg.Dir, "log"), HMACKey: cfg.HMACKey, Logger: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	self := n.key.ID()
+	if fresh || cfg.NewFeed {
+		if err := n.feeds.Confirm(self); err != nil {
+			return nil, err
+		}
+	}
+	if fresh {
+		// After Confirm: dying between the two leaves a mark for a key that nobody has, not a key that may not publish.
+		if err := identity.CreateSecret(secret, n.key); err != nil {
+			return nil, err
+		}
+	}
+	n.index, err = index.Open(index.Options{
+		Dir: filepath.Join(cfg.Dir, "index"), Log: n.feeds, Self: self, Hops: cfg.Hops, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the index (it can be deleted, and is built anew then): %w", err)
+	}
+	if err := n.assemble(); err != nil {
+		return nil, err
+	}
+	for _, addr := range cfg.Listen {
+		if _, err := n.network.Listen(addr); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+	}
+	for _, addr := range cfg.Connect {
+		n.network.Keep(addr)
+	}
+	if n.local, err = listenLocal(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("listen on the local socket: %w", err)
+	}
+	return n, nil
+}
+
+// assemble joins log, index, replicate and api.
+func (n *Node) assemble() (err error) {
+	opts := replicate.Options{
+		Key: n.key, NetworkKey: n.cfg.NetworkKey, Log: n.feeds, Graph: n.index,
+		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched,
+	}
+	if n.network, err = replicate.New(opts); err != nil {
+		return err
+	}
+	local := api.API{
+		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(),
+	}
+	peers, err := muxrpc.NewRegistry(n.network.Methods()...)
+	if err != nil {
+		return err
+	}
+	all, err := muxrpc.NewRegistry(append(n.network.Methods(), local.Methods()...)...)
+	if err != nil {
+		return err
+	}
+	n.network.Serve(peers, all)
+	return os.WriteFile(filepath.Join(n.cfg.Dir, "manifest.json"), append(all.Manifest(), '\n'), 0o644)
+}
+
+// ownFetched is called by replicate when a peer's copy of our own feed was fetched whole.
+func (n *Node) ownFetched() {
+	self := n.key.ID()
+	if n.feeds.Confirmed(self) {
+		return
+	}
+	if err := n.feeds.Confirm(self); err != nil {
+		n.log.Error("own feed cannot be confirmed", "feed", self, "err", err)
+		return
+	}
+	head, _ := n.feeds.Head(self)
+	n.log.Info("own feed fetched, publishing is open", "feed", self, "seq", head.Sequence)
+}
+
+// ID is the node's feed id.
+func (n *Node) ID() identity.ID { return n.key.ID() }
+
+// Confirmed reports whether the node may publish; see the package doc.
+func (n *Node) Confirmed() bool { return n.feeds.Confirmed(n.key.ID()) }
+
+// Addresses are where the node listens for peers.
+func (n *Node) Addresses() []identity.Address { return n.network.Addresses() }
+
+// Run works until ctx ends and everything that it started has ended, and returns nil then, or the error that made the node
+// stop by itself.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return ended(ctx, "index", n.index.Run(ctx)) })
+	g.Go(func() error { return ended(ctx, "replicate", n.network.Run(ctx)) })
+	g.Go(func() error { return ended(ctx, "local socket", n.serveLocal(ctx)) })
+	g.Go(func() error { // the listener waits for nothing but its Close
+		<-ctx.Done()
+		return n.local.Close()
+	})
+	return g.Wait()
+}
+
+// ended says which part stopped the node; the end of ctx is no error.
+func ended(ctx context.Context, part string, err error) error {
+	if ctx.Err() != nil || err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", part, err)
+}
+
+// maxLocal bounds the programs connected to the local socket at once.
+const maxLocal = 256
+
+func (n *Node) serveLocal(ctx context.Context) error {
+	var g errgroup.Group
+	g.SetLimit(maxLocal)
+	defer g.Wait()
+	for {
+		conn, err := n.local.Accept()
+		if err != nil {
+			return err
+		}
+		g.Go(func() error {
+			if err := n.network.ServeLocal(ctx, conn); err != nil && ctx.Err() == nil {
+				n.log.Debug("local connection ended", "err", err)
+			}
+			return nil
+		})
+	}
+}
+
+// Close flushes and releases everything. A node that runs must be stopped first.
+func (n *Node) Close() error {
+	var errs []error
+	if n.local != nil {
+		if err := n.local.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+		if err := os.Remove(filepath.Join(n.cfg.Dir, SocketName)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if n.network != nil {
+		errs = append(errs, n.network.Close())
+	}
+	if n.index != nil {
+		errs = append(errs, n.index.Close())
+	}
+	if n.feeds != nil {
+		errs = append(errs, n.feeds.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Unlock())
+	}
+	return errors.Join(errs...)
+}
