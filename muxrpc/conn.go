@@ -63,12 +63,14 @@ type Conn struct {
 	closing sync.Once // guards rwc.Close
 
 	// Owned by the goroutine of Run's read loop.
-	in       frameReader
-	used     window
-	last     *Stream // of the last frame: most frames follow one of the same stream
-	lastID   int32
-	handlers sync.WaitGroup
-	ctx      context.Context // parent of the handlers'; set by Run
+	in        frameReader
+	used      window
+	newBytes  int64 // not yet in bytesIn
+	newFrames int64
+	last      *Stream // of the last frame: most frames follow one of the same stream
+	lastID    int32
+	handlers  sync.WaitGroup
+	ctx       context.Context // parent of the handlers'; set by Run
 
 	mu       sync.Mutex
 	room     sync.Cond         // the read loop waits here for a patient stream's reader
@@ -206,7 +208,8 @@ func (c *Conn) end(err error, goodbye bool) {
 	if first {
 		for _, streams := range []map[int32]*Stream{c.ours, c.theirs} {
 			for _, s := range streams {
-				s.stopReceiving(err, false)
+				s.sent = true
+				s.stopReceiving(err, true) // what was received before may still be taken
 				all = append(all, s)
 			}
 		}
@@ -346,11 +349,12 @@ func (c *Conn) read() error {
 
 // receive takes one frame.
 func (c *Conn) receive(h header) error {
-	c.mu.Lock()
-	c.bytesIn += headerSize + int64(h.length)
-	c.framesIn++
+	c.newBytes += headerSize + int64(h.length)
+	c.newFrames++
 	s := c.last
-	if h.req != c.lastID || s == nil || s.gone {
+	if h.req != c.lastID || s == nil || s.gone.Load() {
+		c.mu.Lock()
+		c.count()
 		switch {
 		case h.req > 0:
 			s = c.theirs[h.req]
@@ -360,9 +364,12 @@ func (c *Conn) receive(h header) error {
 			s = nil
 		}
 		c.last, c.lastID = s, h.req
+		closed := c.err != nil
+		c.mu.Unlock()
+		if closed {
+			return c.skip(h)
+		}
 	}
-	closed := c.err != nil
-	c.mu.Unlock()
 
 	most := c.o.MaxBody
 	if s != nil && s.maxBody > 0 {
@@ -371,12 +378,9 @@ func (c *Conn) receive(h header) error {
 	if int64(h.length) > int64(most) {
 		return fmt.Errorf("muxrpc: request %d: a body of %d bytes is over the limit of %d", h.req, h.length, most)
 	}
-	n := int(h.length)
 	switch {
-	case closed:
-		return c.in.skipBody(n)
 	case s != nil && h.end():
-		body, err := c.in.bigBody(n)
+		body, err := c.in.bigBody(int(h.length))
 		if err != nil {
 			return fmt.Errorf("muxrpc: read: %w", err)
 		}
@@ -384,13 +388,13 @@ func (c *Conn) receive(h header) error {
 	case s != nil && h.req > 0 && (!h.stream() || !s.kind.streams()):
 		return fmt.Errorf("muxrpc: request %d: its number is in use", h.req)
 	case s != nil:
-		return c.receiveBody(s, h.bodyType(), n)
+		return c.receiveBody(s, h.bodyType(), int(h.length))
 	case h.req > 0:
 		fresh := c.used.use(h.req)
 		if h.end() || !fresh && h.stream() {
-			return c.in.skipBody(n) // a late frame of a stream that has ended here
+			return c.skip(h) // a late frame of a stream that has ended here
 		}
-		body, err := c.in.bigBody(n)
+		body, err := c.in.bigBody(int(h.length))
 		if err != nil {
 			return fmt.Errorf("muxrpc: read: %w", err)
 		}
@@ -399,12 +403,19 @@ func (c *Conn) receive(h header) error {
 		}
 		return c.request(h, body)
 	default:
-		return c.in.skipBody(n) // a late answer, or a message to nobody in particular, which nobody uses
+		return c.skip(h) // a late answer, or a message to nobody in particular, which nobody uses
 	}
 }
 
-func (f *frameReader) skipBody(n int) error {
-	if err := f.skip(n); err != nil {
+// count hands the read loop's counts over to Stats. mu is held.
+func (c *Conn) count() {
+	c.bytesIn += c.newBytes
+	c.framesIn += c.newFrames
+	c.newBytes, c.newFrames = 0, 0
+}
+
+func (c *Conn) skip(h header) error {
+	if err := c.in.skip(int64(h.length)); err != nil {
 		return fmt.Errorf("muxrpc: read: %w", err)
 	}
 	return nil
@@ -426,7 +437,8 @@ func (c *Conn) receiveBody(s *Stream, t BodyType, n int) error {
 
 	cost := n + frameCost
 	c.mu.Lock()
-	for !s.gone && s.recvErr == nil {
+	c.count()
+	for !s.gone.Load() && s.recvErr == nil {
 		over := s
 		switch {
 		case s.queued > 0 && s.queued+cost > c.o.StreamBuffer:
@@ -454,7 +466,7 @@ func (c *Conn) receiveBody(s *Stream, t BodyType, n int) error {
 			c.mu.Lock()
 		}
 	}
-	if !s.gone && s.recvErr == nil {
+	if !s.gone.Load() && s.recvErr == nil {
 		s.push(Body{Type: t, Data: data}, cost)
 	}
 	c.mu.Unlock()
@@ -487,7 +499,7 @@ func (c *Conn) waitForRoom(s *Stream, cost int) bool {
 	})
 	defer timer.Stop()
 	c.waiting = true
-	for patient && !s.gone && s.recvErr == nil &&
+	for patient && !s.gone.Load() && s.recvErr == nil &&
 		(s.queued > 0 && s.queued+cost > c.o.StreamBuffer || c.buffered > 0 && c.buffered+cost > c.o.ConnBuffer) {
 		c.room.Wait()
 	}
@@ -587,7 +599,7 @@ func (c *Conn) serve(s *Stream, m *Method, req *Request) {
 		c.mu.Lock()
 		delete(c.theirs, -s.id)
 		s.stopReceiving(ErrEnded, false)
-		s.gone = true
+		s.gone.Store(true)
 		c.mu.Unlock()
 		s.cancel(ErrEnded)
 	}()

@@ -176,10 +176,10 @@ func (f *frameReader) bigBody(n int) ([]byte, error) {
 }
 
 // skip drops the next n bytes.
-func (f *frameReader) skip(n int) error {
+func (f *frameReader) skip(n int64) error {
 	for {
-		have := min(n, f.j-f.i)
-		f.i += have
+		have := min(n, int64(f.j-f.i))
+		f.i += int(have)
 		if n -= have; n == 0 {
 			return nil
 		}

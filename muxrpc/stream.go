@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // Body is what one frame carries. The receiver may keep Data and change it: it is shared with nobody, but the bodies of
@@ -33,11 +34,11 @@ type Stream struct {
 	more    sync.Cond
 	queue   []Body // [head:] was received and not yet taken
 	head    int
-	batch   []Body // what RecvBatch handed out last
-	queued  int    // cost of what waits in queue
-	recvErr error  // set when nothing more will be received: io.EOF after a clean end
-	sent    bool   // the sending side has ended
-	gone    bool   // not known to the connection any more
+	batch   []Body      // what RecvBatch handed out last
+	queued  int         // cost of what waits in queue
+	recvErr error       // set when nothing more will be received: io.EOF after a clean end
+	sent    bool        // the sending side has ended
+	gone    atomic.Bool // not known to the connection any more; written under c.mu
 
 	sendErr error // under c.wmu: why nothing can be sent any more
 }
@@ -147,10 +148,10 @@ func (s *Stream) stopReceiving(err error, keep bool) {
 // forget removes a call of this side from the connection once both directions have ended and all was taken. Calls of the
 // other side are removed when their handler returns. mu is held.
 func (s *Stream) forget() {
-	if s.theirs || s.gone || s.recvErr == nil || !s.sent || s.head < len(s.queue) {
+	if s.theirs || s.gone.Load() || s.recvErr == nil || !s.sent || s.head < len(s.queue) {
 		return
 	}
-	s.gone = true
+	s.gone.Store(true)
 	if s.c.ours[s.id] == s {
 		delete(s.c.ours, s.id)
 	}
