@@ -79,6 +79,7 @@ type Conn struct {
 	theirs   map[int32]*Stream // requests that the other side made and that are being served
 	next     int32             // the last number that this side used
 	buffered int               // cost of all that was received and not yet taken
+	asked    int               // bytes of the requests that are being served
 	err      error             // why no new streams can be made; set once
 	started  bool
 	timer    *time.Timer // of a close that waits for the other side
@@ -252,6 +253,11 @@ func (c *Conn) write() {
 	var out []byte
 	for {
 		c.wmu.Lock()
+		if len(c.wbuf) == 0 && c.werr == nil {
+			recycle(out)
+			recycle(c.wbuf)
+			out, c.wbuf = nil, nil
+		}
 		for len(c.wbuf) == 0 && c.werr == nil {
 			c.wake.Wait()
 		}
@@ -260,10 +266,13 @@ func (c *Conn) write() {
 			c.wmu.Unlock()
 			return
 		}
+		if cap(out) > poolBuffer {
+			out = nil // was made for one long body
+		}
 		out, c.wbuf = c.wbuf, out[:0]
 		c.control = 0
 		c.bytesOut += int64(len(out))
-		c.space.Broadcast()
+		c.space.Signal() // the first of those who wait, who wakes the next while there is room
 		c.wmu.Unlock()
 
 		if _, err := c.rwc.Write(out); err != nil {
@@ -278,6 +287,20 @@ func (c *Conn) write() {
 func (c *Conn) frame(s *Stream, flags byte, req int32, body []byte, wait bool) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	err := c.mayPut(s, wait)
+	if err == nil {
+		if s != nil && flags&flagEnd != 0 {
+			s.sendErr = ErrEnded
+		}
+		c.put(flags, req, body)
+	}
+	c.pass()
+	return err
+}
+
+// mayPut waits, if it should, until there is room for a frame, and says whether it may be put there. wmu is held; pass
+// must follow.
+func (c *Conn) mayPut(s *Stream, wait bool) error {
 	for {
 		if s != nil && s.sendErr != nil {
 			return s.sendErr
@@ -286,15 +309,17 @@ func (c *Conn) frame(s *Stream, flags byte, req int32, body []byte, wait bool) e
 			return c.werr
 		}
 		if !wait || len(c.wbuf) < c.o.WriteBuffer {
-			break
+			return nil
 		}
 		c.space.Wait()
 	}
-	if s != nil && flags&flagEnd != 0 {
-		s.sendErr = ErrEnded
+}
+
+// pass wakes the next sender that waits, if there is room for its frame. wmu is held.
+func (c *Conn) pass() {
+	if len(c.wbuf) < c.o.WriteBuffer {
+		c.space.Signal()
 	}
-	c.put(flags, req, body)
-	return nil
 }
 
 // put is the tail of frame. wmu is held.
@@ -302,8 +327,22 @@ func (c *Conn) put(flags byte, req int32, body []byte) {
 	if len(c.wbuf) == 0 {
 		c.wake.Signal()
 	}
+	if c.wbuf == nil {
+		c.wbuf = buffers.Get().(*[poolBuffer]byte)[:0]
+	}
 	c.wbuf = appendFrame(c.wbuf, flags, req, body)
 	c.framesOut++
+}
+
+// Write buffers come from a pool and go back as soon as nothing waits to be written: idle connections have none.
+const poolBuffer = 80 << 10 // a full WriteBuffer and one usual frame more
+
+var buffers = sync.Pool{New: func() any { return new([poolBuffer]byte) }}
+
+func recycle(b []byte) {
+	if cap(b) == poolBuffer {
+		buffers.Put((*[poolBuffer]byte)(b[:poolBuffer]))
+	}
 }
 
 // answer is how the read loop writes: never waiting, so a remote that asks and does not read is cut off at a bound.
@@ -371,11 +410,7 @@ func (c *Conn) receive(h header) error {
 		}
 	}
 
-	most := c.o.MaxBody
-	if s != nil && s.maxBody > 0 {
-		most = s.maxBody
-	}
-	if int64(h.length) > int64(most) {
+	if most := c.most(s); int64(h.length) > int64(most) {
 		return fmt.Errorf("muxrpc: request %d: a body of %d bytes is over the limit of %d", h.req, h.length, most)
 	}
 	switch {
@@ -405,6 +440,14 @@ func (c *Conn) receive(h header) error {
 	default:
 		return c.skip(h) // a late answer, or a message to nobody in particular, which nobody uses
 	}
+}
+
+// most is the limit of bodies for s, or, when that is nil, for what belongs to no stream.
+func (c *Conn) most(s *Stream) int {
+	if s != nil && s.maxBody > 0 {
+		return s.maxBody
+	}
+	return c.o.MaxBody
 }
 
 // count hands the read loop's counts over to Stats. mu is held.
@@ -466,8 +509,20 @@ func (c *Conn) receiveBody(s *Stream, t BodyType, n int) error {
 			c.mu.Lock()
 		}
 	}
-	if !s.gone.Load() && s.recvErr == nil {
+	for !s.gone.Load() && s.recvErr == nil {
 		s.push(Body{Type: t, Data: data}, cost)
+		// Most often what follows in the read buffer belongs to the same stream: take that under the same lock.
+		h, ok := c.in.peek()
+		cost = int(h.length) + frameCost
+		if !ok || h.req != c.lastID || h.end() || !h.stream() || h.bodyType() > JSON ||
+			h.length == 0 || int(h.length) > c.most(s) ||
+			s.queued+cost > c.o.StreamBuffer || c.buffered+cost > c.o.ConnBuffer {
+			break
+		}
+		t, data = h.bodyType(), s.alloc(int(h.length))
+		c.in.take(data)
+		c.bytesIn += headerSize + int64(h.length)
+		c.framesIn++
 	}
 	c.mu.Unlock()
 	return nil
@@ -577,27 +632,33 @@ func (c *Conn) request(h header, body []byte) error {
 	s := &Stream{c: c, id: -h.req, kind: m.Kind, theirs: true, patient: m.Patient, maxBody: m.MaxBody, ctx: ctx, cancel: cancel}
 	s.more.L = &c.mu
 	c.mu.Lock()
-	if c.err != nil || len(c.theirs) >= c.o.MaxStreams {
-		err := c.err
-		c.mu.Unlock()
-		cancel(err)
-		if err != nil {
-			return nil // the read loop is about to learn it
-		}
-		return c.refuse(h, fmt.Errorf("too many requests at once on this connection, the limit is %d", c.o.MaxStreams))
+	switch {
+	case c.err != nil:
+		err = c.err
+	case len(c.theirs) >= c.o.MaxStreams:
+		err = fmt.Errorf("too many requests at once on this connection, the limit is %d", c.o.MaxStreams)
+	case c.asked > 0 && c.asked+len(body) > c.o.ConnBuffer:
+		err = fmt.Errorf("too many arguments at once on this connection, the limit is %d bytes", c.o.ConnBuffer)
+	default:
+		c.theirs[h.req] = s
+		c.asked += len(body)
 	}
-	c.theirs[h.req] = s
 	c.mu.Unlock()
+	if err != nil {
+		cancel(err)
+		return c.refuse(h, err) // to nobody, if the connection has ended
+	}
 	req := &Request{Name: name, Kind: m.Kind, Args: args, Conn: c, Peer: c.o.Peer}
-	c.handlers.Go(func() { c.serve(s, m, req) })
+	c.handlers.Go(func() { c.serve(s, m, req, len(body)) })
 	return nil
 }
 
 // serve runs a handler and ends its stream. It is the goroutine that the request has.
-func (c *Conn) serve(s *Stream, m *Method, req *Request) {
+func (c *Conn) serve(s *Stream, m *Method, req *Request, size int) {
 	defer func() {
 		c.mu.Lock()
 		delete(c.theirs, -s.id)
+		c.asked -= size
 		s.stopReceiving(ErrEnded, false)
 		s.gone.Store(true)
 		c.mu.Unlock()
@@ -703,13 +764,7 @@ func (c *Conn) Open(ctx context.Context, o CallOptions, method string, args ...a
 	}
 	// The number is taken and the request written under one lock: numbers reach the other side in rising order.
 	c.wmu.Lock()
-	for c.werr == nil && s.sendErr == nil && len(c.wbuf) >= c.o.WriteBuffer {
-		c.space.Wait()
-	}
-	if err = c.werr; err == nil {
-		err = s.sendErr
-	}
-	if err == nil {
+	if err = c.mayPut(s, true); err == nil {
 		c.mu.Lock()
 		if err = c.err; err == nil {
 			for {
@@ -728,6 +783,7 @@ func (c *Conn) Open(ctx context.Context, o CallOptions, method string, args ...a
 	if err == nil {
 		c.put(s.endFlags()&^flagEnd, s.id, body)
 	}
+	c.pass()
 	c.wmu.Unlock()
 	if err != nil {
 		s.abort(err)

@@ -74,17 +74,22 @@ const (
 )
 
 // frameReader cuts the byte stream into headers and bodies. Its buffer grows with the traffic: a read that fills it
-// doubles it, so that an idle connection costs little and a busy one few system calls.
+// doubles it, and many small reads in a row shrink it again: an idle connection costs little and a busy one few system
+// calls.
 type frameReader struct {
 	r    io.Reader
 	buf  []byte
 	i, j int // buf[i:j] was read and not yet consumed
+	idle int // how many reads in a row would have fitted the smallest buffer
 }
 
 // fill reads once, after making room for at least one byte more.
 func (f *frameReader) fill() error {
 	if f.i == f.j {
 		f.i, f.j = 0, 0
+		if f.idle >= 16 && len(f.buf) > minReadBuffer {
+			f.buf = make([]byte, minReadBuffer)
+		}
 	}
 	if f.j == len(f.buf) {
 		if f.i > 0 {
@@ -100,6 +105,9 @@ func (f *frameReader) fill() error {
 		n, err := f.r.Read(f.buf[f.j:])
 		f.j += n
 		if n > 0 {
+			if f.idle++; n >= minReadBuffer {
+				f.idle = 0
+			}
 			if f.j == len(f.buf) && f.i == 0 && len(f.buf) < maxReadBuffer {
 				f.grow()
 			}
@@ -155,6 +163,21 @@ func (f *frameReader) body(dst []byte) error {
 			return err
 		}
 	}
+}
+
+// peek returns the next header without consuming it, if it and its whole body were read already.
+func (f *frameReader) peek() (header, bool) {
+	if f.j-f.i < headerSize {
+		return header{}, false
+	}
+	h := parseHeader((*[headerSize]byte)(f.buf[f.i:]))
+	return h, int64(f.j-f.i)-headerSize >= int64(h.length)
+}
+
+// take consumes the frame that peek returned and fills dst with its body.
+func (f *frameReader) take(dst []byte) {
+	f.i += headerSize
+	f.i += copy(dst, f.buf[f.i:f.i+len(dst)])
 }
 
 // bigBody returns the next n bytes, taking memory only as they arrive.

@@ -52,7 +52,7 @@ func against(t *testing.T, o Options, test func(t *testing.T, r *remote)) {
 func (r *remote) send(flags byte, req int32, body string) {
 	r.t.Helper()
 	if _, err := r.conn.Write(appendFrame(nil, flags, req, []byte(body))); err != nil {
-		r.t.Fatalf("remote sends request %d: %v", req, err)
+		r.t.Errorf("remote sends request %d: %v", req, err)
 	}
 }
 
@@ -563,6 +563,30 @@ func TestMaxStreams(t *testing.T) {
 		synctest.Wait()
 		r.send(call, 6, `{"name":["manifest"],"args":[]}`)
 		r.want(call, -6, string(reg.Manifest()))
+	})
+}
+
+// What running requests hold of their arguments is bounded, too.
+func TestArgumentsOfRunningRequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	hold := Method{Name: "hold", Kind: Async, Call: func(ctx context.Context, req *Request) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	against(t, Options{Registry: registry(t, append(demo, hold)...), ConnBuffer: 50_000}, func(t *testing.T, r *remote) {
+		long := `{"name":["hold"],"args":["` + strings.Repeat("x", 20_000) + `"]}`
+		r.send(call, 1, long)
+		r.send(call, 2, long)
+		r.send(call, 3, long)
+		r.want(callErr, -3, errorBody("too many arguments at once on this connection, the limit is 50000 bytes"))
+		r.send(call, 4, `{"name":["echo"],"args":[]}`)
+		r.want(call, -4, "[]")
+		r.send(callErr, 1, "true")
+		synctest.Wait()
+		r.send(call, 5, long)
+		synctest.Wait()
+		r.send(call, 6, `{"name":["echo"],"args":[6]}`)
+		r.want(call, -6, "[6]")
 	})
 }
 
