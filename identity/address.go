@@ -244,7 +244,12 @@ func validHost(host string) bool {
 	if len(host) == 0 || len(host) > 253 {
 		return false
 	}
-	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+	name := strings.TrimSuffix(host, ".")
+	if last := name[strings.LastIndexByte(name, '.')+1:]; strings.Trim(last, "0123456789") == "" {
+		ip, err := netip.ParseAddr(host) // what ends in a number is an IP or nothing
+		return err == nil && ip.Is4()
+	}
+	for label := range strings.SplitSeq(name, ".") {
 		if len(label) == 0 || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}

@@ -81,19 +81,13 @@ func ParseURI(s string) (Ref, error) {
 	format, data, more := strings.Cut(path, sep)
 	if kind == "address" && format == "multiserver" && data == "" {
 		for pair := range strings.SplitSeq(query, "&") {
-			name, value, _ := strings.Cut(pair, "=")
-			if name != "multiserverAddress" {
-				continue
+			if name, value, _ := strings.Cut(pair, "="); name == "multiserverAddress" {
+				m, err := ParseMulti(unescape(value))
+				if err != nil {
+					return nil, fmt.Errorf("uri %s: %w", clip(s), err)
+				}
+				return m, nil
 			}
-			text, err := url.QueryUnescape(value)
-			if err != nil {
-				return nil, bad()
-			}
-			m, err := ParseMulti(text)
-			if err != nil {
-				return nil, fmt.Errorf("uri %s: %w", clip(s), err)
-			}
-			return m, nil
 		}
 		return nil, bad()
 	}
@@ -145,19 +139,34 @@ func ParseLink(s string) (Ref, url.Values, error) {
 			continue
 		}
 		name, value, _ := strings.Cut(pair, "=")
-		name = unescape(name)
+		name, value = unescape(name), unescape(value)
 		if name == "unbox" {
-			value = strings.ReplaceAll(value, "+", "%2B")
+			value = strings.ReplaceAll(value, " ", "+")
 		}
-		query.Add(name, unescape(value))
+		query.Add(name, value)
 	}
 	return ref, query, nil
 }
 
-// unescape keeps a text as it is when its escapes are wrong.
+// unescape reads a part of a query as JS does: what is no escape stands for itself.
 func unescape(s string) string {
-	if u, err := url.QueryUnescape(s); err == nil {
-		return u
+	if !strings.ContainsAny(s, "+%") {
+		return s
 	}
-	return strings.ReplaceAll(s, "+", " ")
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '+':
+			b = append(b, ' ')
+		case s[i] == '%' && i+2 < len(s) && nibble(s[i+1]) >= 0 && nibble(s[i+2]) >= 0:
+			b = append(b, byte(nibble(s[i+1])<<4|nibble(s[i+2])))
+			i += 2
+		default:
+			b = append(b, s[i])
+		}
+	}
+	return strings.ToValidUTF8(string(b), "\ufffd")
 }
+
+// nibble is the value of a hex digit, or -1.
+func nibble(c byte) int { return strings.IndexByte("0123456789abcdef", c|0x20) }
