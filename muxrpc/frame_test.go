@@ -155,9 +155,9 @@ func TestBodiesTakeMemoryAsTheyCome(t *testing.T) {
 
 func FuzzFrameReader(f *testing.F) {
 	f.Add(appendFrame(nil, data, 1, []byte("{}")), uint8(1))
-	f.Add(appendFrame(appendFrame(nil, data, -7, bytes.Repeat([]byte("x"), 5000)), 0, 0, nil), uint8(0))
+	f.Add(appendFrame(appendFrame(nil, data, -7, []byte("abc")), 0, 0, nil), uint8(0))
 	f.Fuzz(func(t *testing.T, in []byte, piece uint8) {
-		n, again, err := readAll(&pieces{in, int(piece)}, 1<<20)
+		n, again, err := readAll(&pieces{in, int(piece)}, 1<<14)
 		if err == nil {
 			t.Fatal("no end")
 		}
