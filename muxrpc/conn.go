@@ -90,6 +90,7 @@ type Conn struct {
 	wmu       sync.Mutex
 	wake      sync.Cond // the writer waits here for something to write
 	space     sync.Cond // senders wait here for the writer
+	senders   int       // how many do
 	wbuf      []byte    // frames to be written
 	control   int       // bytes in wbuf that the read loop added without waiting
 	werr      error     // why nothing can be sent any more
@@ -311,13 +312,15 @@ func (c *Conn) mayPut(s *Stream, wait bool) error {
 		if !wait || len(c.wbuf) < c.o.WriteBuffer {
 			return nil
 		}
+		c.senders++
 		c.space.Wait()
+		c.senders--
 	}
 }
 
 // pass wakes the next sender that waits, if there is room for its frame. wmu is held.
 func (c *Conn) pass() {
-	if len(c.wbuf) < c.o.WriteBuffer {
+	if c.senders > 0 && len(c.wbuf) < c.o.WriteBuffer {
 		c.space.Signal()
 	}
 }
@@ -423,7 +426,7 @@ func (c *Conn) receive(h header) error {
 	case s != nil && h.req > 0 && (!h.stream() || !s.kind.streams()):
 		return fmt.Errorf("muxrpc: request %d: its number is in use", h.req)
 	case s != nil:
-		return c.receiveBody(s, h.bodyType(), int(h.length))
+		return c.receiveBody(s, h)
 	case h.req > 0:
 		fresh := c.used.use(h.req)
 		if h.end() || !fresh && h.stream() {
@@ -464,23 +467,59 @@ func (c *Conn) skip(h header) error {
 	return nil
 }
 
-// receiveBody reads a body and gives it to the stream's reader, waiting for one that is patient.
-func (c *Conn) receiveBody(s *Stream, t BodyType, n int) error {
-	var data []byte
-	var err error
-	if n > maxReadBuffer {
-		data, err = c.in.bigBody(n)
+// receiveBody takes the body of h, which is for s, and the frames after it that were read already and are for s, too:
+// most frames follow one of the same stream, and a run of them costs one lock and one copy.
+func (c *Conn) receiveBody(s *Stream, h header) error {
+	n := int(h.length)
+	var block []byte
+	if ahead := c.in.buf[c.in.i:c.in.j]; len(ahead) < n {
+		var err error
+		if n > maxReadBuffer {
+			block, err = c.in.bigBody(n)
+		} else {
+			block = s.alloc(n)
+			err = c.in.body(block)
+		}
+		if err != nil {
+			return fmt.Errorf("muxrpc: read: %w", err)
+		}
 	} else {
-		data = s.alloc(n)
-		err = c.in.body(data)
-	}
-	if err != nil {
-		return fmt.Errorf("muxrpc: read: %w", err)
+		run := n
+		for s.kind.streams() && len(ahead)-run > headerSize {
+			h2 := parseHeader((*[headerSize]byte)(ahead[run:]))
+			next := int64(run) + headerSize + int64(h2.length)
+			if h2.req != h.req || h2.end() || !h2.stream() || h2.bodyType() > JSON || h2.length == 0 ||
+				int64(h2.length) > int64(c.most(s)) || next > maxBlock || next > int64(len(ahead)) {
+				break
+			}
+			run = int(next)
+		}
+		block = s.cut(ahead[:run])
+		c.in.i += run
 	}
 
-	cost := n + frameCost
 	c.mu.Lock()
-	c.count()
+	defer c.mu.Unlock()
+	for {
+		c.count()
+		if err := c.deliver(s, Body{Type: h.bodyType(), Data: block[:n:n]}); err != nil {
+			return err
+		}
+		if block = block[n:]; len(block) == 0 {
+			return nil
+		}
+		h = parseHeader((*[headerSize]byte)(block))
+		n = int(h.length)
+		block = block[headerSize:]
+		c.newBytes += headerSize + int64(n)
+		c.newFrames++
+	}
+}
+
+// deliver gives a body to the stream's reader, within the limits: it waits for a reader that is patient, and ends the
+// stream of one that is not. mu is held; it is released meanwhile.
+func (c *Conn) deliver(s *Stream, b Body) error {
+	cost := len(b.Data) + frameCost
 	for !s.gone.Load() && s.recvErr == nil {
 		over := s
 		switch {
@@ -491,40 +530,18 @@ func (c *Conn) receiveBody(s *Stream, t BodyType, n int) error {
 			over = nil
 		}
 		if over == nil {
-			break
+			s.push(b, cost)
+			return nil
 		}
-		if !over.patient {
+		if !over.patient || !c.waitForRoom(s, cost) {
 			c.mu.Unlock()
-			if err := c.drop(over, ErrLagging); err != nil {
+			err := c.drop(over, ErrLagging)
+			c.mu.Lock()
+			if err != nil {
 				return err
 			}
-			c.mu.Lock()
-			continue
-		}
-		if !c.waitForRoom(s, cost) {
-			c.mu.Unlock()
-			if err := c.drop(over, ErrLagging); err != nil {
-				return err
-			}
-			c.mu.Lock()
 		}
 	}
-	for !s.gone.Load() && s.recvErr == nil {
-		s.push(Body{Type: t, Data: data}, cost)
-		// Most often what follows in the read buffer belongs to the same stream: take that under the same lock.
-		h, ok := c.in.peek()
-		cost = int(h.length) + frameCost
-		if !ok || h.req != c.lastID || h.end() || !h.stream() || h.bodyType() > JSON ||
-			h.length == 0 || int(h.length) > c.most(s) ||
-			s.queued+cost > c.o.StreamBuffer || c.buffered+cost > c.o.ConnBuffer {
-			break
-		}
-		t, data = h.bodyType(), s.alloc(int(h.length))
-		c.in.take(data)
-		c.bytesIn += headerSize + int64(h.length)
-		c.framesIn++
-	}
-	c.mu.Unlock()
 	return nil
 }
 
@@ -653,7 +670,7 @@ func (c *Conn) request(h header, body []byte) error {
 	return nil
 }
 
-// serve runs a handler and ends its stream. It is the goroutine that the request has.
+// serve runs a handler and ends its stream. It is the goroutine that a request has; size is that of its request frame.
 func (c *Conn) serve(s *Stream, m *Method, req *Request, size int) {
 	defer func() {
 		c.mu.Lock()

@@ -165,21 +165,6 @@ func (f *frameReader) body(dst []byte) error {
 	}
 }
 
-// peek returns the next header without consuming it, if it and its whole body were read already.
-func (f *frameReader) peek() (header, bool) {
-	if f.j-f.i < headerSize {
-		return header{}, false
-	}
-	h := parseHeader((*[headerSize]byte)(f.buf[f.i:]))
-	return h, int64(f.j-f.i)-headerSize >= int64(h.length)
-}
-
-// take consumes the frame that peek returned and fills dst with its body.
-func (f *frameReader) take(dst []byte) {
-	f.i += headerSize
-	f.i += copy(dst, f.buf[f.i:f.i+len(dst)])
-}
-
 // bigBody returns the next n bytes, taking memory only as they arrive.
 func (f *frameReader) bigBody(n int) ([]byte, error) {
 	const step = 64 << 10

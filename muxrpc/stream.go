@@ -1,6 +1,7 @@
 package muxrpc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -32,6 +33,7 @@ type Stream struct {
 
 	// Under c.mu.
 	more    sync.Cond
+	waiting int    // how many wait for more
 	queue   []Body // [head:] was received and not yet taken
 	head    int
 	batch   []Body      // what RecvBatch handed out last
@@ -56,7 +58,9 @@ func (s *Stream) Recv() (Body, error) {
 		if s.recvErr != nil {
 			return Body{}, s.recvErr
 		}
+		s.waiting++
 		s.more.Wait()
+		s.waiting--
 	}
 	b := s.queue[s.head]
 	s.queue[s.head] = Body{}
@@ -75,7 +79,9 @@ func (s *Stream) RecvBatch(most int) ([]Body, error) {
 		if s.recvErr != nil {
 			return nil, s.recvErr
 		}
+		s.waiting++
 		s.more.Wait()
+		s.waiting--
 	}
 	clear(s.batch)
 	waiting := s.queue[s.head:]
@@ -123,7 +129,9 @@ func (s *Stream) push(b Body, cost int) {
 	if !s.kind.streams() {
 		s.recvErr, s.sent = io.EOF, true // a call has one answer
 	}
-	s.more.Signal()
+	if s.waiting > 0 {
+		s.more.Signal()
+	}
 }
 
 // stopReceiving notes that nothing more will be received. Without keep, what was received and not yet taken is thrown
@@ -268,6 +276,16 @@ const (
 	minBlock = 512
 	maxBlock = 16 << 10
 )
+
+// cut copies what was received into memory of the stream's own.
+func (s *Stream) cut(src []byte) []byte {
+	if len(src) > maxBlock/4 {
+		return bytes.Clone(src) // which clears nothing before it copies
+	}
+	dst := s.alloc(len(src))
+	copy(dst, src)
+	return dst
+}
 
 // alloc cuts n bytes from the stream's block. Blocks grow with the traffic.
 func (s *Stream) alloc(n int) []byte {
