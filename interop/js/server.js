@@ -1,0 +1,38 @@
+'use strict'
+// A peer that runs npm ssb-server with the plugins that `ssb-server start` uses, without those that listen elsewhere or look
+// for neighbours (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth) and those that only serve local apps.
+
+const { createRequire } = require('module')
+const { collect, common, config, freePort, serve, stack } = require('./lib/driver')
+
+const inside = createRequire(require.resolve('ssb-server')) // its own versions of its plugins
+const ref = inside('ssb-ref')
+
+async function main () {
+  const c = config()
+  c.port = c.port || await freePort(c.host)
+  const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-ooo']
+  if (c.ebt) plugins.push('ssb-ebt')
+  const Server = inside('ssb-server').createSsbServer()
+  for (const name of plugins) Server.use(inside(name))
+  const sbot = Server(stack(c))
+  const listening = new Promise((resolve) => sbot.on('multiserver:listening', resolve))
+
+  const commands = common(c, {
+    sbot,
+    publish: (content, cb) => sbot.publish(content, cb),
+    add: (value, cb) => sbot.add(value, cb),
+    clock: (cb) => sbot.getVectorClock(cb),
+    feed: (id) => collect(sbot.createHistoryStream({ id, keys: true, values: true })),
+    connect: (address, cb) => {
+      // ssb-gossip would dial the first address that it ever learned of this key.
+      const key = ref.getKeyFromAddress(address)
+      if (sbot.gossip.get(key)) sbot.gossip.remove(key)
+      sbot.gossip.connect(address, cb)
+    }
+  })
+  await listening
+  await serve(commands)
+}
+
+main()
