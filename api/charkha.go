@@ -232,7 +232,7 @@ func (a *API) append(raws [][]byte, counts *Imported, before int64) (ImportRepor
 			continue
 		case log.Gap:
 			counts.Gap++
-		case log.Fork:
+		case log.Forked:
 			counts.Fork++
 		default:
 			counts.Invalid++

@@ -181,3 +181,13 @@ func (p *peeker) text() ([]byte, bool) {
 	p.rest = p.rest[n+2:]
 	return text, true
 }
+
+// TypeOf returns content.type of a content in the spelling of Message.Content, "" when it has none.
+func TypeOf(content []byte) string {
+	typ := typeOf(content)
+	if bytes.IndexByte(typ, '\\') >= 0 {
+		var s Scanner
+		typ, _ = s.unescape(typ)
+	}
+	return string(typ)
+}

@@ -58,6 +58,8 @@ type Message struct {
 	Type      []byte // content.type; nil when the content is a string
 	Signed    []byte // what the signature is over, before any HMAC
 
+	SequenceFirst bool // sequence stands before author
+
 	noNumber    bool // the timestamp is no number
 	oddPrevious bool // previous is neither null nor a message id
 }
@@ -750,6 +752,7 @@ func (s *Scanner) Scan(raw []byte) (*Message, error) {
 	order := [...]int{0, 1, 2, 3, 4, 5, 6}
 	if string(s.keyOf(&s.members[1])) == names[2] {
 		order[1], order[2] = 2, 1
+		m.SequenceFirst = true
 	}
 	var f [7][]byte
 	var kinds [7]byte

@@ -1,0 +1,452 @@
+package log
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"charkha/identity"
+	"charkha/log/internal/classic"
+)
+
+// Errors that callers tell apart.
+var (
+	// ErrNotFound: the message is not held.
+	ErrNotFound = errors.New("message not found")
+	// ErrClosed: the log was closed, or an earlier write failed.
+	ErrClosed = errors.New("log is closed")
+	// ErrUnconfirmed: Publish to a feed that Confirm was not called for.
+	ErrUnconfirmed = errors.New("the feed was not confirmed")
+	// ErrForked: the feed is forked and stops where it is.
+	ErrForked = errors.New("the feed is forked")
+	// ErrSignature: the author did not sign the message.
+	ErrSignature = errors.New("invalid signature")
+)
+
+// Options for Open. Dir is needed.
+type Options struct {
+	Dir     string           // made when it is not there; one process at a time
+	HMACKey *[32]byte        // on networks that sign with a key
+	Logger  *slog.Logger     // nil: nothing is logged
+	Now     func() time.Time // nil: time.Now
+
+	// fault is called before and after each step that writes; an error stands for a failure of the step before or after it
+	// took effect. Tests only.
+	fault func(step string, done bool) error
+}
+
+// Log is an open log. Its methods may be used by many goroutines at once.
+type Log struct {
+	o  Options    // fixed after Open
+	db *badger.DB // fixed after Open; safe for concurrent use
+
+	write sync.Mutex // held by the one writer, over its commit; taken before mu
+
+	mu           sync.RWMutex // never held over I/O
+	numbers      map[identity.ID]uint32
+	feeds        []feed // by number; changed by the writer only
+	next         Offset // visible messages are below
+	recent       [recentSize]Message
+	more         chan struct{} // closed when next rises
+	failed       error         // why nothing is written any more
+	lastReceived float64       // the writer's
+
+	// The writer's, about syncing: bytes committed since the last one, when that was, the offset after the last committed
+	// message, up to which offset all is synced, and which offset the store says that for.
+	unsynced  int
+	synced    time.Time
+	committed Offset
+	syncedTo  Offset
+	markedTo  Offset
+}
+
+// recentSize is how many messages are kept in memory for followers.
+const recentSize = 2048
+
+// feed is what is known of an author.
+type feed struct {
+	id        identity.ID
+	head      Head
+	fork      *Fork // never changed once set
+	confirmed bool
+}
+
+// Fork is the evidence that an author signed two messages of which only one can follow the others.
+type Fork struct {
+	Feed     identity.ID    `json:"feed"`
+	Sequence int64          `json:"sequence"` // of the other message
+	Kept     identity.MsgID `json:"kept"`     // the one that is held at Sequence, or the head that Other does not follow
+	Other    identity.MsgID `json:"other"`
+	Value    []byte         `json:"value"` // the other message
+	Seen     time.Time      `json:"seen"`
+}
+
+const layoutVersion = "1"
+
+// Sizes for a small computer; DESIGN.md has what was tried.
+const (
+	memTableSize   = 16 << 20
+	valueLogSize   = 64 << 20
+	valueThreshold = 128 // longer values go into the value log: the records, and nothing else of weight
+	maxRuns        = valueThreshold - 8
+)
+
+// Open opens the log in a folder, or makes one. A log that is damaged at its end by a power cut is cut back to what is
+// whole. The caller closes it.
+func Open(o Options) (*Log, error) {
+	if o.Dir == "" {
+		return nil, errors.New("log: the folder is missing")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.fault == nil {
+		o.fault = func(string, bool) error { return nil }
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	bo := badger.DefaultOptions(o.Dir).
+		WithLogger(badgerLogger{o.Logger}).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithMemTableSize(memTableSize).
+		WithNumMemtables(2).
+		WithNumLevelZeroTables(4).
+		WithNumLevelZeroTablesStall(12).
+		WithNumCompactors(2).
+		WithBaseTableSize(4 << 20).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(valueLogSize).
+		WithVerifyValueChecksum(true).
+		WithMetricsEnabled(false)
+	db, err := badger.Open(bo)
+	if err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	l := &Log{o: o, db: db, numbers: map[identity.ID]uint32{}, more: make(chan struct{}), synced: o.Now()}
+	if err := l.load(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if err := l.recover(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return l, nil
+}
+
+// badgerLogger passes on what an operator should know.
+type badgerLogger struct{ log *slog.Logger }
+
+func (b badgerLogger) Errorf(f string, a ...any)   { b.log.Error("store", "err", fmt.Sprintf(f, a...)) }
+func (b badgerLogger) Warningf(f string, a ...any) { b.log.Warn("store", "err", fmt.Sprintf(f, a...)) }
+func (badgerLogger) Infof(string, ...any)          {}
+func (badgerLogger) Debugf(string, ...any)         {}
+
+// Keys of the store. Numbers are big-endian so that they sort.
+func messageKey(author uint32, seq int64) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte{'m'}, author), uint32(seq))
+}
+func idKey(id identity.MsgID) []byte { return append([]byte{'i'}, id[:16]...) }
+func orderKey(o Offset) []byte       { return binary.BigEndian.AppendUint64([]byte{'o'}, uint64(o)) }
+func headKey(author uint32) []byte   { return binary.BigEndian.AppendUint32([]byte{'h'}, author) }
+func authorKey(author uint32) []byte { return binary.BigEndian.AppendUint32([]byte{'a'}, author) }
+func forkKey(author uint32) []byte   { return binary.BigEndian.AppendUint32([]byte{'f'}, author) }
+func confirmKey(id identity.ID) []byte {
+	return append([]byte{'c'}, id[:]...)
+}
+
+var (
+	syncedKey  = []byte{'s'}
+	versionKey = []byte{'v'}
+)
+
+func appendPlace(dst []byte, author uint32, seq int64) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(dst, author), uint32(seq))
+}
+
+// load reads what is kept in memory.
+func (l *Log) load() error {
+	fresh := false
+	err := l.db.View(func(txn *badger.Txn) error {
+		version, err := get(txn, versionKey)
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			fresh = true
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if string(version) != layoutVersion {
+			return fmt.Errorf("log: %s has layout %q, this program knows %q", l.o.Dir, version, layoutVersion)
+		}
+		if err := each(txn, 'a', func(key, value []byte) error {
+			if n := binary.BigEndian.Uint32(key[1:]); len(value) != 32 || int(n) != len(l.feeds) {
+				return fmt.Errorf("log: author %d is damaged", n)
+			}
+			l.numbers[identity.ID(value)] = uint32(len(l.feeds))
+			l.feeds = append(l.feeds, feed{id: identity.ID(value)})
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := each(txn, 'h', func(key, value []byte) error {
+			n := binary.BigEndian.Uint32(key[1:])
+			if len(value) != 36 || int(n) >= len(l.feeds) {
+				return fmt.Errorf("log: head of author %d is damaged", n)
+			}
+			l.feeds[n].head = Head{Sequence: int64(binary.BigEndian.Uint32(value)), Key: identity.MsgID(value[4:])}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := each(txn, 'f', func(key, value []byte) error {
+			n := binary.BigEndian.Uint32(key[1:])
+			f := new(Fork)
+			if err := json.Unmarshal(value, f); err != nil || int(n) >= len(l.feeds) {
+				return fmt.Errorf("log: fork evidence of author %d is damaged: %v", n, err)
+			}
+			l.feeds[n].fork = f
+			return nil
+		}); err != nil {
+			return err
+		}
+		for i := range l.feeds {
+			if _, err := txn.Get(confirmKey(l.feeds[i].id)); err == nil {
+				l.feeds[i].confirmed = true
+			} else if !errors.Is(err, badger.ErrKeyNotFound) {
+				return err
+			}
+		}
+		it := txn.NewIterator(badger.IteratorOptions{Reverse: true, Prefix: []byte{'o'}, PrefetchValues: false})
+		defer it.Close()
+		if it.Seek([]byte{'o', 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}); it.Valid() {
+			return it.Item().Value(func(value []byte) error {
+				runs, err := parseRuns(Offset(binary.BigEndian.Uint64(it.Item().Key()[1:])), value)
+				if err == nil {
+					l.next = runs[len(runs)-1].end()
+				}
+				return err
+			})
+		}
+		return nil
+	})
+	if err != nil || !fresh {
+		return err
+	}
+	return l.db.Update(func(txn *badger.Txn) error { return txn.Set(versionKey, []byte(layoutVersion)) })
+}
+
+// get returns a copy of a value.
+func get(txn *badger.Txn, key []byte) ([]byte, error) {
+	item, err := txn.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	return item.ValueCopy(nil)
+}
+
+// each calls do with the keys that begin with a byte.
+func each(txn *badger.Txn, prefix byte, do func(key, value []byte) error) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefix}, PrefetchValues: true, PrefetchSize: 100})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		key := it.Item().Key()
+		if err := it.Item().Value(func(value []byte) error { return do(key, value) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close syncs everything and releases the folder. Followers end.
+func (l *Log) Close() error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	failed := l.fail(ErrClosed)
+	if errors.Is(failed, ErrClosed) {
+		return nil
+	}
+	var err error
+	if failed == nil {
+		if err = l.sync(); err == nil {
+			err = l.db.Update(l.mark)
+		}
+	}
+	return errors.Join(err, l.db.Close())
+}
+
+// fail makes the log refuse writes and ends followers. It returns the error that did so before, if any. After ErrClosed the
+// first error is forgotten.
+func (l *Log) fail(err error) (before error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before = l.failed
+	if before == nil || errors.Is(err, ErrClosed) {
+		l.failed = err
+	}
+	if before == nil {
+		close(l.more)
+	}
+	return before
+}
+
+// Head returns the newest message of a feed; false: none is held.
+func (l *Log) Head(id identity.ID) (Head, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if n, ok := l.numbers[id]; ok && l.feeds[n].head.Sequence > 0 {
+		return l.feeds[n].head, true
+	}
+	return Head{}, false
+}
+
+// Heads yields the feeds of which messages are held, as they were when it was called.
+func (l *Log) Heads() iter.Seq2[identity.ID, Head] {
+	l.mu.RLock()
+	feeds := slices.Clone(l.feeds)
+	l.mu.RUnlock()
+	return func(yield func(identity.ID, Head) bool) {
+		for i := range feeds {
+			if feeds[i].head.Sequence > 0 && !yield(feeds[i].id, feeds[i].head) {
+				return
+			}
+		}
+	}
+}
+
+// Len is the offset that the next message gets.
+func (l *Log) Len() Offset {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.next
+}
+
+// Forked returns the evidence that a feed is forked.
+func (l *Log) Forked(id identity.ID) (Fork, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if n, ok := l.numbers[id]; ok && l.feeds[n].fork != nil {
+		return *l.feeds[n].fork, true
+	}
+	return Fork{}, false
+}
+
+// Forks returns the evidence for all forked feeds.
+func (l *Log) Forks() []Fork {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var forks []Fork
+	for i := range l.feeds {
+		if f := l.feeds[i].fork; f != nil {
+			forks = append(forks, *f)
+		}
+	}
+	return forks
+}
+
+// Confirmed reports whether the feed may be published to.
+func (l *Log) Confirmed(id identity.ID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	n, ok := l.numbers[id]
+	return ok && l.feeds[n].confirmed
+}
+
+// Confirm opens a feed for Publish, for good: somebody has made sure that nothing of it is missing here. It is on disk when
+// Confirm returns.
+func (l *Log) Confirm(id identity.ID) error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if l.Confirmed(id) {
+		return nil
+	}
+	b := l.newBatch()
+	n := b.number(id)
+	err := l.commit("confirm", true, func(txn *badger.Txn) error {
+		if err := b.setAuthors(txn); err != nil {
+			return err
+		}
+		return txn.Set(confirmKey(id), []byte{1})
+	})
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b.showAuthors()
+	l.feeds[n].confirmed = true
+	return nil
+}
+
+func (l *Log) usable() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.failed
+}
+
+// Peek finds author and sequence of a raw message without checking anything, for those who want to know whether it is worth
+// the check. False: only Append can tell.
+func Peek(raw []byte) (author identity.ID, sequence int64, ok bool) { return classic.Peek(raw) }
+
+// commit writes in one transaction, and syncs it when asked. The writer's lock is held. An error is final.
+func (l *Log) commit(step string, sync bool, do func(txn *badger.Txn) error) error {
+	err := l.o.fault(step, false)
+	if err == nil {
+		err = l.db.Update(do)
+	}
+	if err == nil {
+		err = l.o.fault(step, true)
+	}
+	if err == nil && sync {
+		err = l.sync()
+	}
+	if err != nil {
+		err = fmt.Errorf("log: %s: %w", step, err)
+		l.fail(err)
+	}
+	return err
+}
+
+// sync makes all that was committed durable, and notes how far that is. The note itself is not synced: an older one only
+// makes the next Open read more.
+func (l *Log) sync() error {
+	if err := l.o.fault("sync", false); err != nil {
+		return err
+	}
+	if err := l.db.Sync(); err != nil {
+		return err
+	}
+	if err := l.o.fault("sync", true); err != nil {
+		return err
+	}
+	l.unsynced, l.synced, l.syncedTo = 0, l.o.Now(), l.committed
+	return nil
+}
+
+// mark notes in a transaction how far everything was synced.
+func (l *Log) mark(txn *badger.Txn) error {
+	if l.markedTo == l.syncedTo {
+		return nil
+	}
+	l.markedTo = l.syncedTo
+	return txn.Set(syncedKey, binary.BigEndian.AppendUint64(nil, uint64(l.syncedTo)))
+}
