@@ -2,6 +2,8 @@ package identity
 
 import (
 	"bytes"
+	stded25519 "crypto/ed25519"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -138,8 +140,15 @@ func TestVectorSecretFiles(t *testing.T) {
 		}
 		data := vectors.Read(t, set, f.Name())
 		k, err := ParseSecret(data)
-		// Whether a file must be taken is worked out anew: a private key of 64 bytes that ends in the public key.
-		private := regexp.MustCompile(`"private":\s*"([A-Za-z0-9+/]{86}==)\.ed25519"`).FindSubmatch(data)
+		// Whether a file must be taken is worked out anew: a private key of 64 bytes, seed and public key, and no other
+		// public key beside it.
+		private := keyIn(data, "private", 64)
+		if private != nil && !bytes.Equal(stded25519.NewKeyFromSeed(private[:32]), private) {
+			private = nil
+		}
+		if private != nil && bytes.Contains(data, []byte(`"public"`)) && !bytes.Equal(keyIn(data, "public", 32), private[32:]) {
+			private = nil
+		}
 		if private == nil {
 			if err == nil {
 				t.Errorf("%s: accepted as %s", f.Name(), k.ID())
@@ -156,6 +165,19 @@ func TestVectorSecretFiles(t *testing.T) {
 	if read == 0 {
 		t.Error("no secret file was read")
 	}
+}
+
+// keyIn finds a key of a length in a secret file, nil when there is none.
+func keyIn(data []byte, field string, length int) []byte {
+	m := regexp.MustCompile(`"` + field + `":\s*"([A-Za-z0-9+/=]+)\.ed25519"`).FindSubmatch(data)
+	if m == nil {
+		return nil
+	}
+	key, err := base64.StdEncoding.DecodeString(string(m[1]))
+	if err != nil || len(key) != length {
+		return nil
+	}
+	return key
 }
 
 func TestVectorFixtureSecrets(t *testing.T) {
