@@ -91,15 +91,15 @@ func (f *frameReader) fill() error {
 			f.buf = make([]byte, minReadBuffer)
 		}
 	}
+	if len(f.buf) == 0 {
+		f.buf = make([]byte, minReadBuffer)
+	}
+	if f.i > 0 && len(f.buf)-f.j < minReadBuffer { // a small read costs as much as a large one
+		f.j = copy(f.buf, f.buf[f.i:f.j])
+		f.i = 0
+	}
 	if f.j == len(f.buf) {
-		if f.i > 0 {
-			f.j = copy(f.buf, f.buf[f.i:f.j])
-			f.i = 0
-		} else if len(f.buf) == 0 {
-			f.buf = make([]byte, minReadBuffer)
-		} else {
-			f.grow()
-		}
+		f.grow()
 	}
 	for range 100 {
 		n, err := f.r.Read(f.buf[f.j:])

@@ -14,6 +14,7 @@ require (
 	github.com/karrick/bufpool v1.2.0 // indirect
 	github.com/karrick/gopool v1.2.2 // indirect
 	github.com/kr/logfmt v0.0.0-20140226030751-b84e30acd515 // indirect
+	github.com/oasisprotocol/curve25519-voi v0.0.0-20230904125328-1f23a7beb09a // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/ssbc/go-luigi v0.3.7-0.20221019204020-324065b9a7c6 // indirect
 	github.com/ssbc/go-muxrpc/v2 v2.0.14-0.20221111190521-10382533750c // indirect

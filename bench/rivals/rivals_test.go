@@ -11,16 +11,22 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"testing"
 
+	"charkha/identity"
 	"charkha/muxrpc"
+	"charkha/replicate/shs"
 
 	rival "github.com/ssbc/go-muxrpc/v2"
 	"github.com/ssbc/go-muxrpc/v2/typemux"
+	"github.com/ssbc/go-secretstream"
+	"github.com/ssbc/go-secretstream/secrethandshake"
 	"go.mindeco.de/log"
 )
 
@@ -37,6 +43,7 @@ var wires = []struct {
 	charkha, rival func(testing.TB) (client, server net.Conn)
 }{
 	{"tcp", tcp, tcp},
+	{"box", charkhaBox, rivalBox},
 }
 
 func tcp(tb testing.TB) (net.Conn, net.Conn) {
@@ -58,6 +65,46 @@ func tcp(tb testing.TB) (net.Conn, net.Conn) {
 	}
 	tb.Cleanup(func() { a.Close(); b.Close() })
 	return a, b
+}
+
+// both does what the two sides of a handshake do.
+func both(tb testing.TB, client, server func(net.Conn) (net.Conn, error)) (net.Conn, net.Conn) {
+	tb.Helper()
+	x, y := tcp(tb)
+	var b net.Conn
+	failed := make(chan error, 1)
+	go func() { var err error; b, err = server(y); failed <- err }()
+	a, err := client(x)
+	if err := errors.Join(err, <-failed); err != nil {
+		tb.Fatal(err)
+	}
+	return a, b
+}
+
+func charkhaBox(tb testing.TB) (net.Conn, net.Conn) {
+	me, they := identity.FromSeed([32]byte{1}), identity.FromSeed([32]byte{2})
+	return both(tb, func(conn net.Conn) (net.Conn, error) {
+		return shs.Client(tb.Context(), conn, shs.Config{Key: me, NetworkKey: shs.MainNetwork}, they.ID())
+	}, func(conn net.Conn) (net.Conn, error) {
+		return shs.Server(tb.Context(), conn, shs.Config{Key: they, NetworkKey: shs.MainNetwork})
+	})
+}
+
+func rivalBox(tb testing.TB) (net.Conn, net.Conn) {
+	pair := func(seed byte) secrethandshake.EdKeyPair {
+		secret := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
+		return secrethandshake.EdKeyPair{Public: secret.Public().(ed25519.PublicKey), Secret: secret}
+	}
+	me, they := pair(1), pair(2)
+	client, err := secretstream.NewClient(me, shs.MainNetwork[:])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server, err := secretstream.NewServer(they, shs.MainNetwork[:])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return both(tb, client.ConnWrapper(they.Public), server.ConnWrapper())
 }
 
 // measure runs the benchmark body and reports the processor time beside the wall clock.
