@@ -1,0 +1,531 @@
+package ebt
+
+import (
+	"time"
+
+	"charkha/identity"
+)
+
+// Options of a Brain. Self is needed.
+type Options struct {
+	Self identity.ID
+	// Blocks reports whether an author blocks a peer. nil: nobody blocks anybody. After a change, call Recheck.
+	Blocks func(author, peer identity.ID) bool
+	// StallAfter is how long a peer may owe messages without sending any: 0 is 10 s.
+	StallAfter time.Duration
+	// LazyEvery is how often a peer is told about progress that it does not wait for: 0 is 200 ms.
+	LazyEvery time.Duration
+	// MaxRange is the most messages of one Send, so that long feeds do not hold up others: 0 is 1000.
+	MaxRange int64
+}
+
+// Brain decides what to say and send to each peer. It is for one goroutine at a time.
+type Brain struct {
+	o     Options
+	feeds map[identity.ID]*feed
+	peers map[identity.ID]*peer
+	woken []identity.ID // peers for whom there is something new
+}
+
+// feed is a feed that is or was wanted.
+type feed struct {
+	id     identity.ID
+	want   bool
+	head   int64
+	source *peer     // who was asked for what follows; nil: nobody
+	since  time.Time // when the source was asked, or last sent something of it
+}
+
+// peer is a connected peer.
+type peer struct {
+	id       identity.ID
+	clock    Clock // of feeds that are wanted
+	started  bool  // our first notes are made
+	feeds    map[*feed]*exchange
+	notes    Notes              // to say now; nil: nothing
+	lazy     map[*feed]struct{} // heads to say when it is time
+	lazyAt   time.Time          // when they were last said
+	queue    []*feed            // with messages to send
+	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
+	woken    bool
+	failed   map[*feed]failure
+}
+
+// exchange is how a feed stands between us and a peer.
+type exchange struct {
+	tx     bool // it asked us to send
+	rx     bool // we asked it to send
+	queued bool
+	sent   int64 // it has this, or it is on its way there
+	told   int64 // the head that we last told
+}
+
+// failure is that a peer did not give what it claimed to have of a feed.
+type failure struct {
+	at      time.Time
+	refused bool // it gave something that the log refuses: it is not asked again on this connection
+}
+
+// Send asks the session to send a feed's messages From..To to the peer.
+type Send struct {
+	Feed     identity.ID
+	From, To int64
+}
+
+// New makes a brain that wants nothing yet.
+func New(o Options) *Brain {
+	if o.Blocks == nil {
+		o.Blocks = func(_, _ identity.ID) bool { return false }
+	}
+	if o.StallAfter == 0 {
+		o.StallAfter = 10 * time.Second
+	}
+	if o.LazyEvery == 0 {
+		o.LazyEvery = 200 * time.Millisecond
+	}
+	if o.MaxRange == 0 {
+		o.MaxRange = 1000
+	}
+	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{}}
+}
+
+// Woken returns the peers for whom Next has something new since the last call.
+func (b *Brain) Woken() []identity.ID {
+	w := b.woken
+	b.woken = b.woken[len(b.woken):]
+	for _, id := range w {
+		if p := b.peers[id]; p != nil {
+			p.woken = false
+		}
+	}
+	return w
+}
+
+func (b *Brain) wake(p *peer) {
+	if !p.woken {
+		p.woken = true
+		b.woken = append(b.woken, p.id)
+	}
+}
+
+// say puts a note for the peer.
+func (b *Brain) say(p *peer, f *feed, receive bool) {
+	x := p.feeds[f]
+	x.rx, x.told = receive, f.head
+	p.put(f.id, MakeNote(f.head, receive))
+	delete(p.lazy, f)
+	b.wake(p)
+}
+
+func (p *peer) put(id identity.ID, n Note) {
+	if p.notes == nil {
+		p.notes = Notes{}
+	}
+	p.notes[id] = n
+}
+
+// ask makes the peer the source of a feed.
+func (b *Brain) ask(now time.Time, p *peer, f *feed) {
+	if f.source != nil && f.source != p {
+		if x := f.source.feeds[f]; x != nil && x.rx {
+			b.say(f.source, f, false)
+		}
+	}
+	if now.Sub(p.lastNews) >= b.o.StallAfter {
+		p.lastNews = now // it was not asked for anything: its time begins now
+	}
+	f.source, f.since = p, now
+	b.exchange(p, f)
+	b.say(p, f, true)
+}
+
+// exchange returns how a feed stands with a peer, from now on at least.
+func (b *Brain) exchange(p *peer, f *feed) *exchange {
+	x := p.feeds[f]
+	if x == nil {
+		x = &exchange{sent: p.clock[f.id]}
+		p.feeds[f] = x
+	}
+	return x
+}
+
+func (b *Brain) shared(f *feed, p *peer) bool { return f.want && !b.o.Blocks(f.id, p.id) }
+
+// Connect begins to exchange with a peer. remembered is what Clock returned when it was last connected. dialled says that
+// the connection is ours: then the peer's notes come first.
+func (b *Brain) Connect(now time.Time, id identity.ID, remembered Clock, dialled bool) {
+	p := &peer{id: id, clock: Clock{}, feeds: map[*feed]*exchange{}, lazy: map[*feed]struct{}{}, failed: map[*feed]failure{}, lastNews: now}
+	for feed, seq := range remembered {
+		if f := b.feeds[feed]; f != nil {
+			p.clock[feed] = seq
+		}
+	}
+	b.peers[id] = p
+	if !dialled {
+		b.start(now, p)
+	}
+}
+
+// start makes the first notes: of feeds where the peer was elsewhere than we are, and of feeds that we know nothing of.
+func (b *Brain) start(now time.Time, p *peer) {
+	p.started = true
+	p.notes = Notes{} // the first are said even when they are empty
+	b.wake(p)
+	for _, f := range b.feeds {
+		b.begin(now, p, f)
+	}
+}
+
+// begin makes a peer's first note of a feed.
+func (b *Brain) begin(now time.Time, p *peer, f *feed) {
+	seq := p.clock[f.id]
+	if !b.shared(f, p) || seq == None || seq == f.head && f.head > 0 {
+		return
+	}
+	b.exchange(p, f)
+	if f.source == nil {
+		b.ask(now, p, f)
+	} else {
+		b.say(p, f, false)
+	}
+}
+
+// Disconnect ends the exchange with a peer and returns what is to be remembered of it.
+func (b *Brain) Disconnect(now time.Time, id identity.ID) Clock {
+	p := b.peers[id]
+	if p == nil {
+		return nil
+	}
+	delete(b.peers, id)
+	for f := range p.feeds {
+		if f.source == p {
+			f.source = nil
+			b.another(now, f)
+		}
+	}
+	return p.clock
+}
+
+// Connected reports whether the brain exchanges with a peer.
+func (b *Brain) Connected(id identity.ID) bool { return b.peers[id] != nil }
+
+// another finds a new source for a feed among those that have more of it than we.
+func (b *Brain) another(now time.Time, f *feed) {
+	var best *peer
+	rank := func(p *peer) time.Time { return p.failed[f].at } // zero: never failed
+	for _, p := range b.peers {
+		if !p.started || p.clock[f.id] <= f.head || p.failed[f].refused || !b.shared(f, p) {
+			continue
+		}
+		if best == nil || rank(p).Before(rank(best)) || rank(p).Equal(rank(best)) && p.clock[f.id] > best.clock[f.id] {
+			best = p
+		}
+	}
+	if best != nil && best != f.source {
+		b.ask(now, best, f)
+	}
+}
+
+// Clock returns what a connected peer is known to have. It is the brain's own: copy it to keep it.
+func (b *Brain) Clock(id identity.ID) Clock {
+	if p := b.peers[id]; p != nil {
+		return p.clock
+	}
+	return nil
+}
+
+// Notes takes what a peer says.
+func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
+	p := b.peers[id]
+	if p == nil {
+		return
+	}
+	if !p.started {
+		b.start(now, p)
+	}
+	for feed, note := range notes {
+		f := b.feeds[feed]
+		if f == nil || !b.shared(f, p) {
+			// Nothing is kept, only answered; a peer that says None itself needs no answer.
+			if note.Replicate() {
+				p.put(feed, None)
+				b.wake(p)
+			}
+			if f != nil {
+				p.clock[feed] = note.Sequence()
+			}
+			continue
+		}
+		b.note(now, p, f, note)
+	}
+}
+
+func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
+	seq := note.Sequence()
+	p.clock[f.id] = seq
+	x, first := p.feeds[f], false
+	if x == nil {
+		x, first = b.exchange(p, f), true
+		x.told = None
+	}
+	x.tx, x.sent = note.Receive() && note.Replicate(), seq
+	if !note.Replicate() {
+		x.rx, x.told = false, f.head
+		if f.source == p {
+			f.source = nil
+			b.another(now, f)
+		}
+		return
+	}
+	switch {
+	case seq > f.head && f.source == p:
+		if !x.rx || first {
+			b.say(p, f, true)
+		}
+	case seq > f.head && b.mayAsk(now, p, f):
+		b.ask(now, p, f)
+	case first || f.head > seq && !x.tx && x.told != f.head:
+		// Say where we are: the peer speaks of it for the first time, or may want what we have.
+		b.say(p, f, x.rx)
+	}
+	if f.head > seq && x.tx {
+		b.enqueue(p, f, x)
+	}
+}
+
+// retryAfter is for how many times StallAfter a peer that failed with a feed is passed over.
+const retryAfter = 6
+
+// mayAsk reports whether a peer that has more of a feed should become its source now.
+func (b *Brain) mayAsk(now time.Time, p *peer, f *feed) bool {
+	fail, failed := p.failed[f]
+	if fail.refused {
+		return false
+	}
+	if f.source == nil {
+		return true
+	}
+	return f.source.clock[f.id] <= f.head && !(failed && now.Sub(fail.at) < retryAfter*b.o.StallAfter)
+}
+
+func (b *Brain) enqueue(p *peer, f *feed, x *exchange) {
+	if !x.queued && x.sent < f.head {
+		x.queued = true
+		p.queue = append(p.queue, f)
+		b.wake(p)
+	}
+}
+
+// Received notes that a peer sent messages of a feed up to seq, whatever becomes of them, and reports whether the feed is one
+// that is exchanged with it.
+func (b *Brain) Received(now time.Time, id, feed identity.ID, seq int64) bool {
+	p, f := b.peers[id], b.feeds[feed]
+	if p == nil || f == nil || !b.shared(f, p) {
+		return false
+	}
+	x := b.exchange(p, f)
+	p.clock[feed] = max(p.clock[feed], seq)
+	x.sent = max(x.sent, seq)
+	return true
+}
+
+// Stored notes a feed's new head in the log. from is the peer that sent it, the zero ID when nobody did.
+func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.ID) {
+	f := b.feeds[id]
+	if f == nil {
+		f = &feed{id: id}
+		b.feeds[id] = f
+	}
+	if head <= f.head {
+		return
+	}
+	f.head = head
+	if p := b.peers[from]; p != nil {
+		p.lastNews = now
+		if f.source == p {
+			f.since = now
+		}
+		if !p.failed[f].refused {
+			delete(p.failed, f)
+		}
+	}
+	if !f.want {
+		return
+	}
+	for _, p := range b.peers {
+		if !p.started || p.clock[id] == None || p.clock[id] >= head || !b.shared(f, p) {
+			continue
+		}
+		if x := p.feeds[f]; x != nil && x.tx {
+			b.enqueue(p, f, x)
+			continue
+		}
+		if len(p.lazy) == 0 {
+			b.wake(p)
+		}
+		p.lazy[f] = struct{}{}
+	}
+}
+
+// Refused notes that the log did not take what a peer sent of a feed: the peer is not asked for it again on this connection.
+func (b *Brain) Refused(now time.Time, id, feed identity.ID) {
+	p, f := b.peers[id], b.feeds[feed]
+	if p == nil || f == nil {
+		return
+	}
+	p.failed[f] = failure{at: now, refused: true}
+	if f.source == p {
+		f.source = nil
+		if x := p.feeds[f]; x != nil && x.rx {
+			b.say(p, f, false)
+		}
+		b.another(now, f)
+	}
+}
+
+// AskAgain tells a peer anew where we are in a feed, after something was lost in between.
+func (b *Brain) AskAgain(now time.Time, id, feed identity.ID) {
+	if p, f := b.peers[id], b.feeds[feed]; p != nil && f != nil && f.source == p {
+		b.say(p, f, true)
+	}
+}
+
+// Want says that a feed is wanted or no longer.
+func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
+	f := b.feeds[id]
+	if f == nil {
+		if !want {
+			return
+		}
+		f = &feed{id: id}
+		b.feeds[id] = f
+	}
+	if f.want == want {
+		return
+	}
+	f.want = want
+	f.source = nil
+	for _, p := range b.peers {
+		if !want {
+			b.drop(p, f)
+		} else if p.started {
+			b.begin(now, p, f)
+		}
+	}
+}
+
+// drop ends the exchange of a feed with a peer.
+func (b *Brain) drop(p *peer, f *feed) {
+	if p.feeds[f] == nil {
+		return
+	}
+	delete(p.feeds, f)
+	delete(p.lazy, f)
+	delete(p.failed, f)
+	if f.source == p {
+		f.source = nil
+	}
+	p.put(f.id, None)
+	b.wake(p)
+}
+
+// Recheck looks at Blocks anew.
+func (b *Brain) Recheck(now time.Time) {
+	for _, p := range b.peers {
+		for f := range p.feeds {
+			if !b.shared(f, p) {
+				b.drop(p, f)
+				b.another(now, f)
+			}
+		}
+		if p.started {
+			for _, f := range b.feeds {
+				if p.feeds[f] == nil && p.clock[f.id] != f.head {
+					b.begin(now, p, f)
+				}
+			}
+		}
+	}
+}
+
+// Tick lets time pass: sources that stall are left for others. Call it every StallAfter/4 or so.
+func (b *Brain) Tick(now time.Time) {
+	for _, p := range b.peers {
+		if len(p.lazy) > 0 {
+			b.wake(p)
+		}
+		for f := range p.feeds {
+			if f.source != p || p.clock[f.id] <= f.head {
+				continue
+			}
+			// One feed after the other is sent: as long as any comes, all may come. But not for ever.
+			idle := now.Sub(p.lastNews) >= b.o.StallAfter && now.Sub(f.since) >= b.o.StallAfter
+			if !idle && now.Sub(f.since) < retryAfter*b.o.StallAfter {
+				continue
+			}
+			p.failed[f] = failure{at: now}
+			f.since = now
+			b.another(now, f)
+		}
+	}
+}
+
+// Next returns what to tell a peer and what to send to it now: notes go first, and either may be empty. What was returned is
+// taken as done. later is when there will be more even without an event, zero for never.
+func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, later time.Time) {
+	p := b.peers[id]
+	if p == nil {
+		return nil, Send{}, time.Time{}
+	}
+	if len(p.lazy) > 0 {
+		if due := p.lazyAt.Add(b.o.LazyEvery); now.Before(due) {
+			later = due
+		} else {
+			p.lazyAt = now
+			for f := range p.lazy {
+				x := b.exchange(p, f)
+				if f.head > p.clock[f.id] && x.told != f.head {
+					b.say(p, f, x.rx)
+				}
+			}
+			clear(p.lazy)
+		}
+	}
+	notes, p.notes = p.notes, nil
+	for len(p.queue) > 0 {
+		f := p.queue[0]
+		p.queue = p.queue[1:]
+		x := p.feeds[f]
+		if x == nil {
+			continue
+		}
+		x.queued = false
+		if !x.tx || x.sent >= f.head || !b.shared(f, p) {
+			continue
+		}
+		send = Send{Feed: f.id, From: x.sent + 1, To: min(f.head, x.sent+b.o.MaxRange)}
+		x.sent = send.To
+		b.enqueue(p, f, x)
+		break
+	}
+	return notes, send, later
+}
+
+// Claimed is the highest sequence that a connected peer says it has of a feed, and how many say that they have any.
+func (b *Brain) Claimed(feed identity.ID) (seq int64, peers int) {
+	for _, p := range b.peers {
+		if s := p.clock[feed]; s > 0 {
+			seq = max(seq, s)
+			peers++
+		}
+	}
+	return seq, peers
+}
+
+// Head is the head that the brain knows of a feed.
+func (b *Brain) Head(feed identity.ID) int64 {
+	if f := b.feeds[feed]; f != nil {
+		return f.head
+	}
+	return 0
+}

@@ -1,0 +1,30 @@
+// Package ebt is the brain of epidemic broadcast trees, version 3: who sends whose messages to whom. It does no I/O and has
+// no clock: events and times go in, notes and ranges of messages to send come out. A simulator runs hundreds of brains in
+// one test.
+//
+// # The protocol
+//
+// Two peers hold one duplex stream. On it go messages, as bare values, and notes: JSON objects {feed: number} where -1 says "I
+// do not replicate this feed", and anything else is (sequence << 1 | flag): "I have it up to sequence", and with flag 0 "send me
+// what follows", with flag 1 "do not" (npm epidemic-broadcast-trees 9.0.4, v3.js). JS computes with 32-bit shifts, so a
+// sequence of 2^30 and more cannot be said; no feed is that long.
+//
+// The accepting side sends its notes first; the dialling side waits for them, so that a peer who does not speak the protocol
+// can refuse before it is sent a long list. Each side remembers, for each peer, the last sequence that the peer is known to
+// have of each feed, across connections: what is equal to one's own is left out of the first notes. So silence about a feed
+// means "as before".
+//
+// # What this brain does
+//
+//   - A wanted feed is asked from one peer at a time, its source. The others are told where we are and not to send; they tell
+//     us when they have more.
+//   - The source changes when another peer has more and the source has nothing new, when the source goes or sends what the log
+//     refuses, and when it owes us messages and none came for StallAfter. A peer that stalled is not asked for the feed again
+//     for a while, unless nobody else has it; one whose message was refused is not asked on this connection. So whoever
+//     claims what he has not costs one such time.
+//   - Messages go to whoever asked, from where they said they are, once. What a peer sent us is not sent back.
+//   - Notes are gathered for each peer and leave together; that we got ahead in a feed that the peer gets elsewhere is
+//     said at most every LazyEvery.
+//   - A feed is exchanged with a peer only if it is wanted and its author does not block the peer.
+//   - Nothing is kept about feeds that are not wanted, however many a peer names: they are answered with -1.
+package ebt
