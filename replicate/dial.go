@@ -1,0 +1,164 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"charkha/identity"
+	"charkha/replicate/shs"
+)
+
+// dialTimeout bounds the making of a TCP connection.
+const dialTimeout = 15 * time.Second
+
+// dialling is an attempt that others who want the same peer wait for.
+type dialling struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// kept is an address that is dialled again and again. Its fields are under Network.mu.
+type kept struct {
+	addr  identity.Address
+	tried time.Time
+	err   error
+}
+
+// Connect connects to an address. It returns nil when the connection can be used, or is there already, and else says why
+// not.
+func (n *Network) Connect(ctx context.Context, addr identity.Address) error {
+	if addr.Key == n.self {
+		return errors.New("that is our own key")
+	}
+	if n.o.Graph.Blocks(n.self, addr.Key) {
+		return fmt.Errorf("%s: %w", addr.Key, errBlocked)
+	}
+	n.mu.Lock()
+	if n.ctx == nil || n.stopped {
+		n.mu.Unlock()
+		return ErrStopped
+	}
+	if n.sessions[addr.Key] != nil {
+		n.mu.Unlock()
+		return nil
+	}
+	d := n.dialling[addr.Key]
+	if d == nil {
+		d = &dialling{done: make(chan struct{})}
+		n.dialling[addr.Key] = d
+		n.tasks.Go(func() { n.dial(d, addr) })
+	}
+	n.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Offer connects to an address in the background, if there is no connection yet.
+func (n *Network) Offer(addr identity.Address) {
+	_ = n.task(func() { // stopped: nobody wants connections any more
+		if err := n.Connect(n.ctx, addr); err != nil {
+			n.log.Debug("dial", "peer", addr.Key, "err", err)
+		}
+	})
+}
+
+// dial makes one attempt, and then serves the connection.
+func (n *Network) dial(d *dialling, addr identity.Address) {
+	s, err := n.reach(n.ctx, addr)
+	n.mu.Lock()
+	delete(n.dialling, addr.Key)
+	n.mu.Unlock()
+	d.err = err
+	close(d.done)
+	if s != nil {
+		s.run(n.ctx)
+	}
+}
+
+// reach dials and enters the connection. No session and no error: the peer reached us meanwhile.
+func (n *Network) reach(ctx context.Context, addr identity.Address) (*session, error) {
+	if addr.Proto != "net" && addr.Proto != "" {
+		return nil, fmt.Errorf("dial %s: addresses of the kind %q are not supported", addr, addr.Proto)
+	}
+	dialer := net.Dialer{Timeout: dialTimeout}
+	socket, err := dialer.DialContext(ctx, "tcp", addr.HostPort())
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", addr, err)
+	}
+	conn, err := shs.Client(ctx, socket, shs.Config{Key: n.o.Key, NetworkKey: n.o.NetworkKey}, addr.Key)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	s := n.newSession(conn, addr, true)
+	if err := n.enter(s); errors.Is(err, errOther) {
+		conn.Close()
+		return nil, nil
+	} else if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("connect to %s: %w", addr, err)
+	}
+	return s, nil
+}
+
+// Keep dials an address whenever there is no connection with its key, with growing pauses after failures. It may be called
+// before Run.
+func (n *Network) Keep(addr identity.Address) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.kept[addr] != nil || n.stopped {
+		return
+	}
+	k := &kept{addr: addr}
+	n.kept[addr] = k
+	if n.ctx != nil {
+		n.tasks.Go(func() { n.redial(k) })
+	}
+}
+
+// redial keeps a connection until Run ends.
+func (n *Network) redial(k *kept) {
+	pause := n.o.RedialLeast
+	for n.ctx.Err() == nil {
+		err := n.Connect(n.ctx, k.addr)
+		n.mu.Lock()
+		if k.tried = n.o.Now(); err == nil || k.err == nil || k.err.Error() != err.Error() {
+			if err != nil {
+				n.log.Info("peer cannot be reached, will be dialled again", "peer", k.addr.Key, "err", err)
+			}
+			k.err = err
+		}
+		s := n.sessions[k.addr.Key]
+		n.mu.Unlock()
+		began := n.o.Now()
+		if s != nil {
+			select {
+			case <-s.done:
+				n.mu.Lock()
+				k.err = s.why()
+				n.mu.Unlock()
+			case <-n.ctx.Done():
+				return
+			}
+		}
+		if n.o.Now().Sub(began) > n.o.RedialMost {
+			pause = n.o.RedialLeast // it held for a while: a new failure is a new story
+		}
+		// Half of the pause is chance, so that peers who lost the same pub do not all come back at once.
+		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-timer.C:
+		case <-n.ctx.Done():
+			timer.Stop()
+			return
+		}
+		pause = min(2*pause, n.o.RedialMost)
+	}
+}

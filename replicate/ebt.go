@@ -1,0 +1,433 @@
+package replicate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"charkha/identity"
+	"charkha/log"
+	"charkha/muxrpc"
+	"charkha/replicate/internal/ebt"
+)
+
+const (
+	// maxNotesBody is the most bytes of one body on an EBT stream: JS peers say all that they have in one, at some 60 bytes a
+	// feed.
+	maxNotesBody = 4 << 20
+	// maxNotesEntries bounds the feeds that one body may name.
+	maxNotesEntries = 100_000
+	// drainMost is how many bodies are taken from a stream at once.
+	drainMost = 1024
+)
+
+// ebtOptions is the argument of ebt.replicate.
+type ebtOptions struct {
+	Version int    `json:"version"`
+	Format  string `json:"format,omitempty"`
+}
+
+// missing reports whether a peer said that it does not have a method, in the words of any implementation.
+func missing(err error) bool {
+	var remote *muxrpc.RemoteError
+	if !errors.As(err, &remote) {
+		return false
+	}
+	for _, text := range []string{"is not in list of allowed methods", "no duplex:", "no such command", "not a function"} {
+		if strings.Contains(remote.Message, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// openEBT opens EBT as the dialling side and exchanges until it ends.
+func (s *session) openEBT(ctx context.Context) error {
+	stream, err := s.conn.Open(ctx, muxrpc.CallOptions{Kind: muxrpc.Duplex, Patient: true, MaxBody: maxNotesBody},
+		"ebt.replicate", ebtOptions{Version: 3, Format: "classic"})
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	return s.exchange(ctx, stream, true)
+}
+
+// ebtReplicate serves ebt.replicate to a peer who dialled.
+func (n *Network) ebtReplicate(ctx context.Context, req *muxrpc.Request, stream *muxrpc.Stream) error {
+	var o ebtOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	if o.Version != 3 {
+		return errors.New("expected ebt.replicate({version: 3})")
+	}
+	if o.Format != "" && o.Format != "classic" {
+		return fmt.Errorf("Unknown format: %.40s", o.Format) //nolint:staticcheck // the text of ssb-ebt
+	}
+	s, ok := req.Peer.(*session)
+	if !ok {
+		return errors.New("ebt.replicate is for peers")
+	}
+	return s.exchange(ctx, stream, false)
+}
+
+// exchange is one EBT connection: notes and messages both ways.
+func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled bool) error {
+	n := s.n
+	begun := func() error { // on the first sign of life
+		if s.choose("ebt") {
+			return nil
+		}
+		return errors.New("EBT is open already")
+	}
+	if !dialled {
+		if err := begun(); err != nil {
+			return err
+		}
+	}
+	remembered := n.loadClock(s.id)
+	wake := make(chan struct{}, 1)
+	n.brainMu.Lock()
+	if n.brain.Connected(s.id) {
+		n.brainMu.Unlock()
+		return errors.New("EBT is open already")
+	}
+	n.wakers[s.id] = wake
+	n.brainMu.Unlock()
+	n.event(func(b *ebt.Brain, now time.Time) { b.Connect(now, s.id, remembered, dialled) })
+	defer func() {
+		var clock ebt.Clock
+		n.event(func(b *ebt.Brain, now time.Time) {
+			delete(n.wakers, s.id)
+			clock = b.Disconnect(now, s.id)
+		})
+		n.saveClock(s.id, clock)
+	}()
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer cancel()
+		defer stream.Close()
+		return s.send(ctx, stream, wake)
+	})
+	g.Go(func() error {
+		defer cancel()
+		in := intake{s: s}
+		for first := true; ; first = false {
+			bodies, err := stream.RecvBatch(drainMost)
+			if first && len(bodies) > 0 && dialled {
+				if err := begun(); err != nil {
+					return err
+				}
+			}
+			if terr := in.take(bodies); terr != nil {
+				return terr
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	err := g.Wait()
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+// send says and sends what the brain has for the peer.
+func (s *session) send(ctx context.Context, stream *muxrpc.Stream, wake <-chan struct{}) error {
+	n := s.n
+	for ctx.Err() == nil {
+		n.brainMu.Lock()
+		now := n.o.Now()
+		notes, send, later := n.brain.Next(now, s.id)
+		n.brainMu.Unlock()
+		if notes != nil {
+			for piece := range notes.JSON() {
+				if err := stream.SendJSON(piece); err != nil {
+					return err
+				}
+			}
+		}
+		if send.To > 0 {
+			for m, err := range n.o.Log.Feed(send.Feed, log.Range{From: send.From, To: send.To}) {
+				if err != nil {
+					return err
+				}
+				if err := stream.SendJSON(m.Value()); err != nil {
+					return err
+				}
+				s.sent.Add(1)
+			}
+		}
+		if notes != nil || send.To > 0 {
+			continue
+		}
+		var timer <-chan time.Time
+		if !later.IsZero() {
+			t := time.NewTimer(later.Sub(now))
+			timer = t.C
+		}
+		select {
+		case <-wake:
+		case <-timer:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// intake takes in what a peer sends on EBT. It belongs to the receiving goroutine.
+type intake struct {
+	s     *session
+	raws  [][]byte
+	next  map[identity.ID]int64            // the sequence that the next message of a feed should have
+	early map[identity.ID]map[int64][]byte // messages that came before their turn
+	held  int                              // of these, in all
+	asked map[identity.ID]int64            // where a feed was when it was asked for again
+}
+
+// maxEarly bounds the messages of a connection that wait for those before them.
+const maxEarly = 256
+
+// take takes bodies in their order.
+func (in *intake) take(bodies []muxrpc.Body) error {
+	n := in.s.n
+	if in.next == nil {
+		in.next = map[identity.ID]int64{}
+		in.early = map[identity.ID]map[int64][]byte{}
+		in.asked = map[identity.ID]int64{}
+	}
+	clear(in.next)
+	in.raws = in.raws[:0]
+	var gaps []identity.ID
+	for len(bodies) > 0 {
+		// A run of messages under one lock, then what is no message.
+		run := 0
+		n.brainMu.Lock()
+		now := n.o.Now()
+		for ; run < len(bodies); run++ {
+			author, seq, ok := log.Peek(bodies[run].Data)
+			if !ok {
+				break
+			}
+			if !n.brain.Received(now, in.s.id, author, seq) {
+				continue // nobody asked for it
+			}
+			next := in.next[author]
+			if next == 0 {
+				next = n.brain.Head(author) + 1
+			}
+			switch {
+			case seq == next:
+				in.raws = append(in.raws, bodies[run].Data)
+				next = in.unstash(author, next+1)
+			case seq > next:
+				in.stash(author, seq, bodies[run].Data)
+				gaps = append(gaps, author)
+			}
+			in.next[author] = next
+		}
+		n.brainMu.Unlock()
+		bodies = bodies[run:]
+		if len(bodies) == 0 {
+			break
+		}
+		notes, err := ebt.ParseNotes(bodies[0].Data, maxNotesEntries)
+		bodies = bodies[1:]
+		if err != nil {
+			if in.s.bad(1) {
+				return fmt.Errorf("what it sent is neither notes nor a message: %w", err)
+			}
+			continue
+		}
+		if err := in.flush(); err != nil {
+			return err
+		}
+		n.event(func(b *ebt.Brain, now time.Time) { b.Notes(now, in.s.id, notes) })
+		n.checkOwn()
+	}
+	if err := in.flush(); err != nil {
+		return err
+	}
+	for _, author := range gaps {
+		if len(in.early[author]) == 0 {
+			continue
+		}
+		n.event(func(b *ebt.Brain, now time.Time) {
+			if head := b.Head(author); in.asked[author] != head+1 {
+				in.asked[author] = head + 1
+				b.AskAgain(now, in.s.id, author)
+			}
+		})
+	}
+	return nil
+}
+
+// stash keeps a message that came too early.
+func (in *intake) stash(author identity.ID, seq int64, raw []byte) {
+	if in.held >= maxEarly {
+		clear(in.early)
+		in.held = 0
+	}
+	feed := in.early[author]
+	if feed == nil {
+		feed = map[int64][]byte{}
+		in.early[author] = feed
+	}
+	if feed[seq] == nil {
+		in.held++
+		feed[seq] = append([]byte(nil), raw...)
+	}
+}
+
+// unstash takes the messages whose turn it is now.
+func (in *intake) unstash(author identity.ID, next int64) int64 {
+	feed := in.early[author]
+	for len(feed) > 0 {
+		raw := feed[next]
+		if raw == nil {
+			break
+		}
+		in.raws = append(in.raws, raw)
+		delete(feed, next)
+		in.held--
+		next++
+	}
+	if feed != nil && len(feed) == 0 {
+		delete(in.early, author)
+	}
+	return next
+}
+
+// flush appends what was gathered to the log.
+func (in *intake) flush() error {
+	if len(in.raws) == 0 {
+		return nil
+	}
+	_, err := in.s.ingest(in.raws)
+	in.raws = in.raws[:0]
+	clear(in.next)
+	return err
+}
+
+// bad counts messages that nobody honest sends; true: too many.
+func (s *session) bad(n int64) bool { return s.invalid.Add(n) > maxInvalid }
+
+// ingest appends messages that the peer sent to the log and tells the brain what became of them. It returns how many the log
+// refused. An error ends the session.
+func (s *session) ingest(raws [][]byte) (refusals int, err error) {
+	n := s.n
+	results, err := n.o.Log.Append(raws)
+	if err != nil {
+		return 0, err
+	}
+	heads := map[identity.ID]int64{}
+	refused := map[identity.ID]struct{}{}
+	bad := int64(0)
+	for i := range results {
+		r := &results[i]
+		switch r.Status {
+		case log.Stored:
+			s.received.Add(1)
+			heads[r.Author] = r.Sequence
+		case log.Duplicate, log.Gap:
+		default:
+			s.refused.Add(1)
+			refusals++
+			author := r.Author
+			if author.IsZero() {
+				author, _, _ = log.Peek(raws[i])
+			}
+			if r.Status == log.Invalid {
+				bad++
+			}
+			if _, told := refused[author]; !told {
+				n.log.Warn("message refused", "peer", s.id, "feed", author, "seq", r.Sequence, "status", r.Status.String(), "err", r.Err)
+			}
+			refused[author] = struct{}{}
+		}
+	}
+	n.event(func(b *ebt.Brain, now time.Time) {
+		for author, head := range heads {
+			b.Stored(now, author, head, s.id)
+		}
+		for author := range refused {
+			b.Refused(now, s.id, author)
+		}
+	})
+	n.checkOwn()
+	if s.bad(bad) {
+		return refusals, fmt.Errorf("more than %d invalid messages", maxInvalid)
+	}
+	return refusals, nil
+}
+
+// checkOwn tells when a peer's copy of our own feed was fetched whole.
+func (n *Network) checkOwn() {
+	if n.o.Log.Confirmed(n.self) {
+		return
+	}
+	n.brainMu.Lock()
+	claimed, _ := n.brain.Claimed(n.self)
+	n.brainMu.Unlock()
+	if head, ok := n.o.Log.Head(n.self); ok && claimed > 0 && head.Sequence >= claimed {
+		n.o.OwnFetched()
+	}
+}
+
+// clockFile is where what a peer has is kept.
+func (n *Network) clockFile(id identity.ID) string {
+	name := strings.NewReplacer("/", "_", "+", "-").Replace(id.String()[1:45])
+	return filepath.Join(n.o.Dir, "ebt", name+".json")
+}
+
+// loadClock reads what a peer was known to have. Without it, more is said than needs to be.
+func (n *Network) loadClock(id identity.ID) ebt.Clock {
+	data, err := os.ReadFile(n.clockFile(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var clock ebt.Clock
+	if err == nil {
+		err = json.Unmarshal(data, &clock)
+	}
+	if err != nil {
+		n.log.Warn("what the peer has is not known any more", "peer", id, "err", err)
+		return nil
+	}
+	return clock
+}
+
+// saveClock keeps what a peer has.
+func (n *Network) saveClock(id identity.ID, clock ebt.Clock) {
+	file := n.clockFile(id)
+	data, err := json.Marshal(clock)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(file), 0o700)
+	}
+	if err == nil {
+		tmp := file + ".new"
+		if err = os.WriteFile(tmp, data, 0o600); err == nil {
+			err = os.Rename(tmp, file)
+		}
+	}
+	if err != nil {
+		n.log.Warn("what the peer has cannot be kept", "peer", id, "err", err)
+	}
+}

@@ -1,0 +1,502 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"charkha/identity"
+	"charkha/log"
+	"charkha/muxrpc"
+	"charkha/replicate/internal/ebt"
+	"charkha/replicate/shs"
+)
+
+// Graph is who is wanted and who is blocked. Its methods must be safe for concurrent use and must not wait.
+type Graph interface {
+	// Wanted reports whether a feed is to be held; WantedFeeds lists all of them, our own included.
+	Wanted(feed identity.ID) bool
+	WantedFeeds() []identity.ID
+	// Blocks reports whether an author blocks a peer.
+	Blocks(author, peer identity.ID) bool
+	// Changed returns a channel that is closed at the next change of either. Then ask again.
+	Changed() <-chan struct{}
+}
+
+// Options of a Network. Key, NetworkKey, Log, Graph and Dir are needed.
+type Options struct {
+	Key        identity.KeyPair
+	NetworkKey [32]byte
+	Log        *log.Log
+	Graph      Graph
+	Dir        string // where what peers have is kept, in the folder ebt
+	Logger     *slog.Logger
+	Now        func() time.Time
+
+	// OwnFetched is called when a peer's copy of our own feed was fetched whole, possibly often. It may be called on any
+	// goroutine, and must not wait.
+	OwnFetched func()
+
+	// HistoryAfter is how long a peer who dialled us has to open EBT before we ask with createHistoryStream: 0 is 5 s.
+	HistoryAfter time.Duration
+	// RedialLeast and RedialMost bound the pause before an address that Keep was told is dialled again: 0 is 1 s and 2 min.
+	RedialLeast, RedialMost time.Duration
+	// MaxHandshakes bounds the connections that have not said who they are, in all and from one address: 0 is 64 and 8.
+	MaxHandshakes, MaxHandshakesAddress int
+	// MaxPeers bounds the peers that are connected at once: 0 is 1000.
+	MaxPeers int
+}
+
+// Network is the node's connections.
+type Network struct {
+	o    Options
+	self identity.ID
+	log  *slog.Logger
+
+	peers, local *muxrpc.Registry // fixed by Serve, before Run
+	running      chan struct{}    // closed by Run once ctx and tasks may be used
+	ctx          context.Context  // Run's; what Run started ends with it
+	tasks        sync.WaitGroup   // all that Run must wait for
+
+	mu         sync.Mutex
+	stopped    bool // no task may begin
+	listeners  []net.Listener
+	sessions   map[identity.ID]*session
+	kept       map[identity.Address]*kept
+	dialling   map[identity.ID]*dialling
+	handshakes map[string]int // by remote address
+	shaking    int            // sum of handshakes
+
+	brainMu sync.Mutex // never held over I/O
+	brain   *ebt.Brain
+	wanted  map[identity.ID]struct{}
+	wakers  map[identity.ID]chan struct{} // of the sending goroutines
+
+	live liveHub
+}
+
+// ErrStopped says that the network is not running.
+var ErrStopped = errors.New("the network is not running")
+
+func orDefault[T int | time.Duration](v *T, d T) {
+	if *v <= 0 {
+		*v = d
+	}
+}
+
+// New makes a network. It does nothing until Run.
+func New(o Options) (*Network, error) {
+	if o.Key.IsZero() || o.Log == nil || o.Graph == nil || o.Dir == "" || o.NetworkKey == [32]byte{} {
+		return nil, errors.New("replicate: Key, NetworkKey, Log, Graph and Dir are needed")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.OwnFetched == nil {
+		o.OwnFetched = func() {}
+	}
+	orDefault(&o.HistoryAfter, 5*time.Second)
+	orDefault(&o.RedialLeast, time.Second)
+	orDefault(&o.RedialMost, 2*time.Minute)
+	orDefault(&o.MaxHandshakes, 64)
+	orDefault(&o.MaxHandshakesAddress, 8)
+	orDefault(&o.MaxPeers, 1000)
+	n := &Network{
+		o: o, self: o.Key.ID(), log: o.Logger, running: make(chan struct{}),
+		sessions: map[identity.ID]*session{}, kept: map[identity.Address]*kept{},
+		dialling: map[identity.ID]*dialling{}, handshakes: map[string]int{},
+		wanted: map[identity.ID]struct{}{}, wakers: map[identity.ID]chan struct{}{},
+	}
+	n.brain = ebt.New(ebt.Options{Self: n.self, Blocks: o.Graph.Blocks})
+	n.live.feeds = map[identity.ID]map[*liveSub]struct{}{}
+	return n, nil
+}
+
+// Serve sets what peers and what local programs may call. It is called once, before Run and ServeLocal.
+func (n *Network) Serve(peers, local *muxrpc.Registry) { n.peers, n.local = peers, local }
+
+// Listen listens on "net:HOST:PORT" and returns the address that peers can dial. Connections are taken when Run runs.
+func (n *Network) Listen(addr string) (identity.Address, error) {
+	hostport, ok := strings.CutPrefix(addr, "net:")
+	if !ok {
+		return identity.Address{}, fmt.Errorf("%q is not of the form net:HOST:PORT", addr)
+	}
+	at := strings.LastIndexByte(hostport, ':')
+	if at < 0 {
+		return identity.Address{}, fmt.Errorf("%q is not of the form net:HOST:PORT", addr)
+	}
+	host := strings.Trim(hostport[:at], "[]")
+	l, err := net.Listen("tcp", net.JoinHostPort(host, hostport[at+1:]))
+	if err != nil {
+		return identity.Address{}, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped {
+		return identity.Address{}, errors.Join(ErrStopped, l.Close())
+	}
+	n.listeners = append(n.listeners, l)
+	select {
+	case <-n.running:
+		n.tasks.Go(func() { n.accept(l) })
+	default:
+	}
+	return n.addressOf(l, host), nil
+}
+
+// addressOf is where a listener can be dialled. A listener on all interfaces gives the first one that is not loopback.
+func (n *Network) addressOf(l net.Listener, host string) identity.Address {
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	p, _ := strconv.Atoi(port)
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		addrs, err := net.InterfaceAddrs()
+		for i := 0; err == nil && i < len(addrs); i++ {
+			if ipn, ok := addrs[i].(*net.IPNet); ok && ipn.IP.To4() != nil && ipn.IP.IsGlobalUnicast() {
+				host = ipn.IP.String()
+				break
+			}
+		}
+	}
+	return identity.Address{Proto: "net", Host: host, Port: p, Key: n.self}
+}
+
+// Addresses are where the network listens.
+func (n *Network) Addresses() (all []identity.Address) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.listeners {
+		host, _, _ := net.SplitHostPort(l.Addr().String())
+		all = append(all, n.addressOf(l, host))
+	}
+	return all
+}
+
+// tickEvery is how often the brain is told the time.
+const tickEvery = 2500 * time.Millisecond
+
+// Run exchanges feeds until ctx ends and all that it started has ended. It returns nil then, or why the log failed.
+func (n *Network) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	heads := map[identity.ID]int64{}
+	from := n.o.Log.Len()
+	for id, h := range n.o.Log.Heads() {
+		heads[id] = h.Sequence
+	}
+	n.event(func(b *ebt.Brain, now time.Time) {
+		for id, seq := range heads {
+			b.Stored(now, id, seq, identity.ID{})
+		}
+	})
+	changed := n.o.Graph.Changed()
+	n.regraph()
+
+	n.mu.Lock()
+	if n.stopped || n.ctx != nil {
+		n.mu.Unlock()
+		return ErrStopped
+	}
+	n.ctx = ctx
+	for _, l := range n.listeners {
+		n.tasks.Go(func() { n.accept(l) })
+	}
+	for _, k := range n.kept {
+		n.tasks.Go(func() { n.redial(k) })
+	}
+	close(n.running)
+	n.mu.Unlock()
+
+	g.Go(func() error { return n.follow(ctx, from) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-changed:
+			}
+			changed = n.o.Graph.Changed()
+			n.regraph()
+		}
+	})
+	g.Go(func() error {
+		ticker := time.NewTicker(tickEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-ticker.C:
+				n.event(func(b *ebt.Brain, now time.Time) { b.Tick(now) })
+			}
+		}
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		return n.Close()
+	})
+	err := g.Wait()
+	n.tasks.Wait()
+	return err
+}
+
+// Close stops listening. What runs ends with Run.
+func (n *Network) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stopped = true
+	var errs []error
+	for _, l := range n.listeners {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// task runs do on a goroutine that Run waits for. ErrStopped: it cannot.
+func (n *Network) task(do func()) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx == nil || n.stopped {
+		return ErrStopped
+	}
+	n.tasks.Go(do)
+	return nil
+}
+
+// event tells the brain something and wakes the goroutines for whose peers there is something new.
+func (n *Network) event(do func(b *ebt.Brain, now time.Time)) {
+	n.brainMu.Lock()
+	defer n.brainMu.Unlock()
+	do(n.brain, n.o.Now())
+	for _, id := range n.brain.Woken() {
+		if w := n.wakers[id]; w != nil {
+			select {
+			case w <- struct{}{}:
+			default: // it is awake already
+			}
+		}
+	}
+}
+
+// follow tells the brain and the live streams what is new in the log.
+func (n *Network) follow(ctx context.Context, from log.Offset) error {
+	for m, err := range n.o.Log.Follow(ctx, from) {
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		author, seq := m.Author(), m.Sequence()
+		n.live.news(author)
+		n.brainMu.Lock()
+		known := n.brain.Head(author) >= seq
+		n.brainMu.Unlock()
+		if !known {
+			n.event(func(b *ebt.Brain, now time.Time) { b.Stored(now, author, seq, identity.ID{}) })
+		}
+	}
+	return nil
+}
+
+// regraph takes over what the graph wants, and drops those whom we block.
+func (n *Network) regraph() {
+	feeds := n.o.Graph.WantedFeeds()
+	wanted := make(map[identity.ID]struct{}, len(feeds))
+	for _, id := range feeds {
+		wanted[id] = struct{}{}
+	}
+	n.event(func(b *ebt.Brain, now time.Time) {
+		for id := range n.wanted {
+			if _, ok := wanted[id]; !ok {
+				b.Want(now, id, false)
+			}
+		}
+		for id := range wanted {
+			if _, ok := n.wanted[id]; !ok {
+				b.Want(now, id, true)
+			}
+		}
+		n.wanted = wanted
+		b.Recheck(now)
+	})
+	n.mu.Lock()
+	sessions := make([]*session, 0, len(n.sessions))
+	for _, s := range n.sessions {
+		sessions = append(sessions, s)
+	}
+	n.mu.Unlock()
+	for _, s := range sessions {
+		if n.o.Graph.Blocks(n.self, s.id) {
+			s.end(errBlocked)
+			continue
+		}
+		s.regraph()
+	}
+	n.live.recheck()
+}
+
+// accept takes connections until the listener is closed.
+func (n *Network) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of file descriptors, most likely: let others end first.
+			n.log.Warn("accept", "err", err)
+			select {
+			case <-n.ctx.Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		release, ok := n.mayShake(conn)
+		if !ok {
+			conn.Close()
+			continue
+		}
+		if err := n.task(func() { n.welcome(conn, release) }); err != nil {
+			release()
+			conn.Close()
+		}
+	}
+}
+
+// mayShake counts a connection that has not said who it is, unless there are too many.
+func (n *Network) mayShake(conn net.Conn) (release func(), ok bool) {
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		host = conn.RemoteAddr().String()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.shaking >= n.o.MaxHandshakes || n.handshakes[host] >= n.o.MaxHandshakesAddress {
+		return nil, false
+	}
+	n.shaking++
+	n.handshakes[host]++
+	return sync.OnceFunc(func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.shaking--
+		if n.handshakes[host]--; n.handshakes[host] == 0 {
+			delete(n.handshakes, host)
+		}
+	}), true
+}
+
+var errBlocked = errors.New("the peer is blocked")
+
+// welcome serves a connection that somebody made to us.
+func (n *Network) welcome(socket net.Conn, release func()) {
+	cfg := shs.Config{Key: n.o.Key, NetworkKey: n.o.NetworkKey, Admit: func(client identity.ID) error {
+		if n.o.Graph.Blocks(n.self, client) {
+			return errBlocked
+		}
+		return nil
+	}}
+	conn, err := shs.Server(n.ctx, socket, cfg)
+	release()
+	if err != nil {
+		n.log.Debug("handshake", "err", err)
+		return
+	}
+	if conn.Remote() == n.self {
+		if err := n.ServeLocal(n.ctx, conn); err != nil {
+			n.log.Debug("local connection ended", "err", err)
+		}
+		return
+	}
+	s := n.newSession(conn, identity.Address{}, false)
+	if err := n.enter(s); err != nil {
+		conn.Close()
+		n.log.Debug("peer turned away", "peer", s.id, "err", err)
+		return
+	}
+	s.run(n.ctx)
+}
+
+// ServeLocal serves a connection of a local program, until it or ctx ends.
+func (n *Network) ServeLocal(ctx context.Context, conn net.Conn) error {
+	return muxrpc.New(conn, muxrpc.Options{Registry: n.local, Logger: n.log}).Run(ctx)
+}
+
+// State is where a connection is.
+type State string
+
+// The states of a Peer.
+const (
+	Connected State = "connected"
+	Dialling  State = "connecting"
+	Waiting   State = "waiting" // to be dialled again
+)
+
+// Peer is what is known of a connection, or of an address that is kept dialling.
+type Peer struct {
+	ID        identity.ID       `json:"key"`
+	Address   *identity.Address `json:"address,omitempty"` // as dialled; missing when they dialled us
+	State     State             `json:"state"`
+	Outgoing  bool              `json:"outgoing"`
+	Since     time.Time         `json:"since"`         // of the connection, or of the last attempt
+	Via       string            `json:"via,omitempty"` // "ebt" or "history"
+	Received  int64             `json:"received"`      // messages stored
+	Sent      int64             `json:"sent"`          // messages sent
+	Refused   int64             `json:"refused"`       // messages that the log did not take
+	BytesIn   int64             `json:"bytesIn"`
+	BytesOut  int64             `json:"bytesOut"`
+	LastError string            `json:"lastError,omitempty"`
+}
+
+// Peers lists the connections, and the addresses that are kept dialling and not connected.
+func (n *Network) Peers() []Peer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var peers []Peer
+	for _, s := range n.sessions {
+		peers = append(peers, s.peer())
+	}
+	for addr, k := range n.kept {
+		if n.sessions[addr.Key] != nil {
+			continue
+		}
+		p := Peer{ID: addr.Key, Address: &addr, State: Waiting, Outgoing: true, Since: k.tried}
+		if n.dialling[addr.Key] != nil {
+			p.State = Dialling
+		}
+		if k.err != nil {
+			p.LastError = k.err.Error()
+		}
+		peers = append(peers, p)
+	}
+	slices.SortFunc(peers, func(a, b Peer) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return peers
+}
+
+// Disconnect closes the connection with a peer and reports whether there was one.
+func (n *Network) Disconnect(id identity.ID) bool {
+	n.mu.Lock()
+	s := n.sessions[id]
+	n.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	s.end(errors.New("disconnected by the operator"))
+	<-s.done
+	return true
+}

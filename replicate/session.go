@@ -1,0 +1,197 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"charkha/identity"
+	"charkha/muxrpc"
+	"charkha/replicate/shs"
+)
+
+// session is the connection with one peer.
+type session struct {
+	n        *Network
+	id       identity.ID
+	addr     identity.Address // as dialled; zero when they dialled
+	outgoing bool
+	since    time.Time
+	conn     *muxrpc.Conn
+	done     chan struct{} // closed when all of it has ended
+
+	received, sent, refused atomic.Int64
+	invalid                 atomic.Int64 // messages that nobody honest sends
+
+	mu      sync.Mutex
+	via     string        // "ebt", "history", or not yet
+	opened  chan struct{} // closed when EBT was opened
+	changed chan struct{} // closed and made anew when the graph changed
+	err     error         // why it ended
+}
+
+// maxInvalid is how many messages that are not valid a peer may send before the connection is closed.
+const maxInvalid = 100
+
+func (n *Network) newSession(conn *shs.Conn, addr identity.Address, outgoing bool) *session {
+	s := &session{
+		n: n, id: conn.Remote(), addr: addr, outgoing: outgoing, since: n.o.Now(),
+		done: make(chan struct{}), opened: make(chan struct{}), changed: make(chan struct{}),
+	}
+	s.conn = muxrpc.New(conn, muxrpc.Options{Registry: n.peers, Anonymous: true, Peer: s, Logger: n.log})
+	return s
+}
+
+// errOther says that there is a connection with the same key, which stays.
+var errOther = errors.New("there is a connection with this peer already")
+
+// bothDialled is how close in time two connections are that both sides dialled at once.
+const bothDialled = 10 * time.Second
+
+// enter makes s the connection with its peer. When both sides dialled at once, the connection that the smaller id dialled
+// stays, on both sides. Else the newer one stays: the peer has lost the older one, or it would not have dialled.
+func (n *Network) enter(s *session) error {
+	for {
+		n.mu.Lock()
+		old := n.sessions[s.id]
+		if n.stopped {
+			n.mu.Unlock()
+			return ErrStopped
+		}
+		if old == nil {
+			if len(n.sessions) >= n.o.MaxPeers {
+				n.mu.Unlock()
+				return fmt.Errorf("%d peers are connected already", n.o.MaxPeers)
+			}
+			n.sessions[s.id] = s
+			n.mu.Unlock()
+			return nil
+		}
+		n.mu.Unlock()
+		if old.outgoing != s.outgoing && s.since.Sub(old.since) < bothDialled {
+			oursIsSmaller := string(n.self[:]) < string(s.id[:])
+			if s.outgoing != oursIsSmaller {
+				return errOther
+			}
+		}
+		old.end(errors.New("the peer connected anew"))
+		<-old.done
+	}
+}
+
+// run serves the connection until it ends.
+func (s *session) run(ctx context.Context) {
+	n := s.n
+	n.log.Info("connected", "peer", s.id, "outgoing", s.outgoing)
+	ctx, cancel := context.WithCancel(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		defer cancel()
+		return s.conn.Run(ctx)
+	})
+	g.Go(func() error {
+		s.replicate(ctx)
+		return nil
+	})
+	err := g.Wait()
+	s.end(err)
+	n.mu.Lock()
+	if n.sessions[s.id] == s {
+		delete(n.sessions, s.id)
+	}
+	n.mu.Unlock()
+	n.log.Info("disconnected", "peer", s.id, "err", s.why())
+	close(s.done)
+}
+
+// end closes the connection, for a reason. The first one counts.
+func (s *session) end(why error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = why
+	}
+	s.mu.Unlock()
+	s.conn.Close()
+}
+
+func (s *session) why() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// regraph tells the history streams that the graph changed.
+func (s *session) regraph() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *session) graphChanged() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// choose says how messages are exchanged, once; it reports whether that is so.
+func (s *session) choose(via string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.via == "ebt" || s.via == via {
+		return false
+	}
+	s.via = via
+	if via == "ebt" {
+		close(s.opened)
+	}
+	return true
+}
+
+// peer describes the session. Network.mu is held.
+func (s *session) peer() Peer {
+	stats := s.conn.Stats()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := Peer{
+		ID: s.id, State: Connected, Outgoing: s.outgoing, Since: s.since, Via: s.via,
+		Received: s.received.Load(), Sent: s.sent.Load(), Refused: s.refused.Load(),
+		BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
+	}
+	if s.outgoing {
+		p.Address = &s.addr
+	}
+	return p
+}
+
+// replicate exchanges messages: by EBT if the peer speaks it, else with history streams. The side that dialled opens EBT.
+func (s *session) replicate(ctx context.Context) {
+	if s.outgoing {
+		err := s.openEBT(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if !missing(err) {
+			s.n.log.Info("EBT ended", "peer", s.id, "err", err)
+			return
+		}
+	} else {
+		timer := time.NewTimer(s.n.o.HistoryAfter)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.opened:
+			return // served by ebtReplicate
+		case <-timer.C:
+		}
+	}
+	if s.choose("history") {
+		s.history(ctx)
+	}
+}
