@@ -29,14 +29,14 @@
 //
 //   - bytes that are not UTF-8. A JS peer reads them with replacement characters in their place, and no signature was made over
 //     those.
-//   - more than 64 KiB of input, or nesting and indentation above 256 KiB: no message of 8192 units needs that, unless it was
-//     written to be a burden.
-//   - a previous that is an array around the right id, which JS's == lets pass.
+//   - more than 64 KiB of input, 256 KiB while it is spelled, or 4 MiB moved to bring keys in order: no message of 8192 units
+//     needs that, unless it was written to be a burden.
 //
 // # The path of the data
 //
 // A Scanner reads the bytes once. It checks the JSON, writes the spelling that is signed and the compact one that is stored and
-// sent on (Message.Value), and finds the fields, all into its own buffers: a message costs no allocation. Value parses back
-// to the same message; to keep that true, a number that overflows is written 1e400 there, not null. Signatures are checked
+// sent on (Message.Value), and finds the fields, all into its own buffers: a message costs no allocation. Value is what
+// JSON.stringify(message) gives and reads back as the same message. To keep that true, a timestamp that overflows is written
+// 1e400 there: as null it would not be a number any more, and the first message of a feed must have one. Signatures are checked
 // apart (Message.VerifySignature, or many at once over Message.Signed), since that costs twenty times what all the rest does.
 package classic

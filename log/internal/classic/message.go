@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"fmt"
+	"math"
 	"strconv"
 
 	"charkha/identity"
@@ -61,17 +62,27 @@ func (m *Message) Standalone() error {
 	return nil
 }
 
-// Encode makes and signs a message and returns its Value. content is JSON, an object or an encrypted string; timestamp is in
-// milliseconds since 1970. A zero previous is null. What is wrong with the content is an *Error.
+// Encode makes and signs a message and returns its Value. content is JSON, an object with a type or an encrypted string, in
+// any spelling; timestamp is in milliseconds since 1970. previous and sequence are those of the new message: a zero previous
+// is null and goes with sequence 1 alone. An *Error says what cannot be a message.
 func Encode(k identity.KeyPair, hmacKey *[32]byte, previous identity.MsgID, sequence int64, timestamp float64, content []byte) ([]byte, error) {
-	if len(content) > MaxRaw-1024 {
+	switch {
+	case sequence < 1 || sequence > math.MaxInt32:
+		return nil, invalid("sequence %d is not between 1 and %d", sequence, math.MaxInt32)
+	case previous.IsZero() != (sequence == 1):
+		return nil, invalid("previous must be null in the first message and nowhere else, sequence is %d", sequence)
+	case math.IsNaN(timestamp) || math.IsInf(timestamp, 0):
+		return nil, invalid("timestamp is not a finite number")
+	case len(content) > MaxRaw:
 		return nil, invalid("content of %d bytes is too long for a message", len(content))
 	}
-	compact, err := Compact(nil, content)
-	if err != nil {
+	var s Scanner
+	s.reset(content, maxPretty)
+	if _, err := s.document(); err != nil {
 		return nil, fmt.Errorf("content: %w", err)
 	}
-	draft := append([]byte(nil), `{"previous":`...)
+	draft := make([]byte, 0, len(s.compact)+512)
+	draft = append(draft, `{"previous":`...)
 	if previous.IsZero() {
 		draft = append(draft, "null"...)
 	} else {
@@ -86,14 +97,13 @@ func Encode(k identity.KeyPair, hmacKey *[32]byte, previous identity.MsgID, sequ
 	draft = append(draft, `,"timestamp":`...)
 	draft = AppendNumber(draft, timestamp)
 	draft = append(draft, `,"hash":"sha256","content":`...)
-	draft = append(draft, compact...)
+	draft = append(draft, s.compact...)
 	draft = append(draft, `,"signature":"`...)
 	at := len(draft)
 	var sig [64]byte
 	draft = base64.StdEncoding.AppendEncode(draft, sig[:])
 	draft = append(draft, sigSuffix+`"}`...)
-	var s Scanner
-	m, err := s.Scan(draft)
+	m, err := s.Scan(draft) // all of the rules, and what is to be signed
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -22,7 +23,9 @@ const (
 	MaxLength = 8192
 
 	maxPretty = 256 << 10 // bytes of the signed spelling while it is made
+	maxAlone  = 64 << 20  // the same of a value that is no message
 	maxDepth  = 1000      // of nesting; 8192 units hold 63
+	maxMoved  = 4 << 20   // bytes rewritten to bring keys in order, over all depths; 8192 units of a message move below 3 MiB
 )
 
 // Error says why bytes are not a message, and where.
@@ -77,6 +80,7 @@ type Scanner struct {
 	members []member // of the objects that are open
 	table   []int32
 	limit   int // on len(pretty)
+	moved   int // by rearrange
 	msg     Message
 }
 
@@ -87,7 +91,7 @@ type member struct {
 	value, cEnd int // value in compact; the member is compact[key:cEnd]
 	index       uint32
 	isIndex     bool
-	kind        byte // '{' '[' '"' '0' 't' 'f' 'n' as the value begins
+	kind        byte // as value returns it
 	overwritten bool
 }
 
@@ -98,7 +102,7 @@ func (s *Scanner) fail(format string, args ...any) error {
 func (s *Scanner) reset(raw []byte, limit int) {
 	s.raw, s.i, s.limit = raw, 0, limit
 	s.pretty, s.compact, s.members = s.pretty[:0], s.compact[:0], s.members[:0]
-	s.ascii = true
+	s.ascii, s.moved = true, 0
 }
 
 // document reads one JSON value and nothing but white space around it.
@@ -139,7 +143,7 @@ func (s *Scanner) newline(depth int) error {
 	return nil
 }
 
-// value reads a value and writes it in both spellings. It returns the byte that it begins with, '0' for any number.
+// value reads a value and writes it in both spellings. It returns the byte that it begins with, or the kind of a number.
 func (s *Scanner) value(depth int) (kind byte, err error) {
 	if s.i >= len(s.raw) {
 		return 0, s.fail("the JSON ends too early")
@@ -159,7 +163,7 @@ func (s *Scanner) value(depth int) (kind byte, err error) {
 	case 'n':
 		kind, err = c, s.literal("null")
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-		return '0', s.number()
+		return s.number()
 	default:
 		return 0, s.fail("%s where a JSON value should begin", show(s.raw[s.i:]))
 	}
@@ -289,7 +293,9 @@ func (s *Scanner) object(depth int) error {
 		s.i++
 		if c == '}' {
 			if indices || s.repeats(s.members[base:]) {
-				s.rearrange(base, depth)
+				if err := s.rearrange(base, depth); err != nil {
+					return err
+				}
 			}
 			if err := s.newline(depth); err != nil {
 				return err
@@ -376,10 +382,13 @@ func (s *Scanner) firsts(ms []member, again func(i, j int)) (n int) {
 }
 
 // rearrange writes the members of an object anew as V8 orders them: equal keys once, with the last value at the place of
-// the first, and array indices first.
-func (s *Scanner) rearrange(base, depth int) {
+// the first, and array indices first. An object deep inside others is moved with each of them, so what is moved is bounded.
+func (s *Scanner) rearrange(base, depth int) error {
 	ms := s.members[base:]
 	p0, c0 := ms[0].p, ms[0].key
+	if s.moved += len(s.pretty) - p0 + len(s.compact) - c0; s.moved > maxMoved {
+		return s.fail("too many keys out of order")
+	}
 	s.firsts(ms, func(i, j int) {
 		index, isIndex := ms[j].index, ms[j].isIndex
 		ms[j] = ms[i]
@@ -422,6 +431,7 @@ func (s *Scanner) rearrange(base, depth int) {
 		m.p, m.pEnd = pAt, len(s.pretty)
 		m.key, m.keyEnd, m.value, m.cEnd = m.key+shift, m.keyEnd+shift, m.value+shift, m.cEnd+shift
 	}
+	return nil
 }
 
 // plainASCII marks the bytes of a string that stand for themselves.
@@ -562,140 +572,20 @@ func hex4(b []byte) (u rune, ok bool) {
 	return u, true
 }
 
-// number reads a number and writes it to both spellings.
-func (s *Scanner) number() error {
-	raw, start := s.raw, s.i
-	i := start
-	if raw[i] == '-' {
-		i++
-	}
-	digits := i
-	for i < len(raw) && raw[i] >= '0' && raw[i] <= '9' {
-		i++
-	}
-	s.i = i
-	if i == digits || raw[digits] == '0' && i > digits+1 {
-		return s.fail("not a number of JSON")
-	}
-	integer := true
-	if i < len(raw) && raw[i] == '.' {
-		integer = false
-		i++
-		from := i
-		for i < len(raw) && raw[i] >= '0' && raw[i] <= '9' {
-			i++
-		}
-		if s.i = i; i == from {
-			return s.fail("not a number of JSON")
-		}
-	}
-	if i < len(raw) && (raw[i] == 'e' || raw[i] == 'E') {
-		integer = false
-		i++
-		if i < len(raw) && (raw[i] == '+' || raw[i] == '-') {
-			i++
-		}
-		from := i
-		for i < len(raw) && raw[i] >= '0' && raw[i] <= '9' {
-			i++
-		}
-		if s.i = i; i == from {
-			return s.fail("not a number of JSON")
-		}
-	}
-	s.i = i
-	token := raw[start:i]
-	// Integers of up to 15 digits are their own shortest form, but for -0.
-	if integer && i-digits <= 15 && !(raw[start] == '-' && raw[digits] == '0') {
-		s.compact = append(s.compact, token...)
-		s.pretty = append(s.pretty, token...)
-		return nil
-	}
-	// The error is only ever that of a number out of range, which is an infinity in JS too.
-	f, _ := strconv.ParseFloat(unsafe.String(unsafe.SliceData(token), len(token)), 64)
-	s.pretty = AppendNumber(s.pretty, f)
-	switch {
-	case f > maxFloat:
-		s.compact = append(s.compact, "1e400"...)
-	case f < -maxFloat:
-		s.compact = append(s.compact, "-1e400"...)
-	default:
-		s.compact = AppendNumber(s.compact, f)
-	}
-	return nil
-}
-
-const maxFloat = 1.7976931348623157e308
-
-// AppendNumber prints a number as JSON.stringify does: ECMA-262's Number::toString, and null for what is not finite.
-func AppendNumber(dst []byte, f float64) []byte {
-	if f != f || f > maxFloat || f < -maxFloat {
-		return append(dst, "null"...)
-	}
-	if f == 0 {
-		return append(dst, '0')
-	}
-	var buf [32]byte
-	b := strconv.AppendFloat(buf[:0], f, 'e', -1, 64) // [-]d[.ddd]e(+|-)dd, shortest digits
-	if b[0] == '-' {
-		dst = append(dst, '-')
-		b = b[1:]
-	}
-	e := bytes.IndexByte(b, 'e')
-	exp, _ := strconv.Atoi(string(b[e+1:]))
-	digits := b[:1]
-	if e > 1 { // close the gap of the point
-		b[1] = b[0]
-		digits = b[1:e]
-	}
-	n := exp + 1 // the decimal point stands after n digits
-	k := len(digits)
-	switch {
-	case k <= n && n <= 21:
-		dst = append(dst, digits...)
-		for range n - k {
-			dst = append(dst, '0')
-		}
-	case 0 < n && n <= 21:
-		dst = append(dst, digits[:n]...)
-		dst = append(dst, '.')
-		dst = append(dst, digits[n:]...)
-	case -6 < n && n <= 0:
-		dst = append(dst, "0."...)
-		for range -n {
-			dst = append(dst, '0')
-		}
-		dst = append(dst, digits...)
-	default:
-		dst = append(dst, digits[0])
-		if k > 1 {
-			dst = append(dst, '.')
-			dst = append(dst, digits[1:]...)
-		}
-		dst = append(dst, 'e')
-		if n > 0 {
-			dst = append(dst, '+')
-		}
-		dst = strconv.AppendInt(dst, int64(n-1), 10)
-	}
-	return dst
-}
-
 // Canonical appends the spelling of a JSON value that is signed: JSON.stringify(JSON.parse(src), null, 2).
 func Canonical(dst, src []byte) ([]byte, error) {
 	var s Scanner
-	s.reset(src, 1<<30)
+	s.reset(src, maxAlone)
 	if _, err := s.document(); err != nil {
 		return dst, err
 	}
 	return append(dst, s.pretty...), nil
 }
 
-// Compact appends a JSON value in the spelling that is stored: JSON.stringify(JSON.parse(src)), but for numbers that
-// overflow.
+// Compact appends a JSON value in the spelling that is stored: JSON.stringify(JSON.parse(src)).
 func Compact(dst, src []byte) ([]byte, error) {
 	var s Scanner
-	s.reset(src, 1<<30)
+	s.reset(src, maxAlone)
 	if _, err := s.document(); err != nil {
 		return dst, err
 	}
@@ -754,6 +644,9 @@ func (s *Scanner) Scan(raw []byte) (*Message, error) {
 		order[1], order[2] = 2, 1
 		m.SequenceFirst = true
 	}
+	if at := &s.members[3]; at.kind == kindHuge || at.kind == kindMinus {
+		s.hugeTimestamp(at)
+	}
 	var f [7][]byte
 	var kinds [7]byte
 	for i, name := range names {
@@ -769,23 +662,24 @@ func (s *Scanner) Scan(raw []byte) (*Message, error) {
 	if m.Author, err = identity.ParseID(f[1][1 : len(f[1])-1]); err != nil {
 		return nil, invalid("author: %v", err)
 	}
-	if kinds[2] != '0' {
-		return nil, invalid("sequence is not a number")
+	if kinds[2] != kindNumber {
+		return nil, invalid("sequence is not a number that a double holds")
 	}
 	if m.Sequence, err = strconv.ParseInt(unsafe.String(unsafe.SliceData(f[2]), len(f[2])), 10, 32); err != nil {
 		return nil, invalid("sequence %s is not an int32", excerpt(f[2]))
 	}
-	switch kinds[0] {
-	case 'n':
-	case '"':
-		if m.Previous, err = identity.ParseMsgID(f[0][1 : len(f[0])-1]); err != nil {
-			m.oddPrevious = true
-		}
-	default:
-		m.oddPrevious = true
+	if kinds[0] != 'n' {
+		m.Previous, m.oddPrevious = previous(f[0])
 	}
-	if m.noNumber = kinds[3] != '0'; !m.noNumber {
-		m.Timestamp, _ = strconv.ParseFloat(unsafe.String(unsafe.SliceData(f[3]), len(f[3])), 64)
+	switch kinds[3] {
+	case kindNumber:
+		m.Timestamp = parseNumber(f[3])
+	case kindHuge:
+		m.Timestamp = math.Inf(1)
+	case kindMinus:
+		m.Timestamp = math.Inf(-1)
+	default:
+		m.noNumber = true
 	}
 	if string(f[4]) != `"sha256"` {
 		return nil, invalid("hash is %s, not \"sha256\"", excerpt(f[4]))
@@ -811,6 +705,42 @@ func (s *Scanner) Scan(raw []byte) (*Message, error) {
 	s.pretty = append(s.pretty[:end], '\n', '}')
 	m.Signed = s.pretty
 	return m, nil
+}
+
+// hugeTimestamp puts a number back into the compact form where the spelling has null: the type of a feed's first timestamp
+// is looked at, so the message has to read back as it was read.
+func (s *Scanner) hugeTimestamp(at *member) {
+	number := "1e400"
+	if at.kind == kindMinus {
+		number = "-1e400"
+	}
+	longer := len(number) - (at.cEnd - at.value)
+	s.compact = slices.Replace(s.compact, at.value, at.cEnd, []byte(number)...)
+	at.cEnd += longer
+	for i := 4; i < len(s.members); i++ {
+		m := &s.members[i]
+		m.key, m.keyEnd, m.value, m.cEnd = m.key+longer, m.keyEnd+longer, m.value+longer, m.cEnd+longer
+	}
+}
+
+// previous reads a previous that is not null. JS compares it with the right id by ==, for which an array of one
+// element is that element. odd: it is, as it stands, neither null nor a message id.
+func previous(text []byte) (id identity.MsgID, odd bool) {
+	n := 0
+	for n < len(text) && text[n] == '[' {
+		n++
+	}
+	inner := text[n : len(text)-min(n, len(text)-n)]
+	for _, c := range text[n+len(inner):] {
+		if c != ']' {
+			return id, true
+		}
+	}
+	if len(inner) < 2 || inner[0] != '"' {
+		return id, true
+	}
+	id, err := identity.ParseMsgID(inner[1 : len(inner)-1])
+	return id, err != nil || id.IsZero()
 }
 
 func invalid(format string, args ...any) error {
