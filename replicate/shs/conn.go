@@ -17,8 +17,8 @@ const (
 	largeBuffer = 64 << 10 // of one that is busy
 	perWrite    = 15       // packets handed to the socket at once: just below 64 KiB
 
-	// goodbyeWait is how long Close lets the socket take the goodbye. It takes it at once but when its buffer is full,
-	// because the remote does not read; then the remote will do without.
+	// goodbyeWait is how long Close lets the socket take the last write and the goodbye. It takes them at once but when its
+	// buffer is full, because the remote does not read; then the remote will do without.
 	goodbyeWait = 50 * time.Millisecond
 )
 
@@ -43,7 +43,9 @@ type Conn struct {
 	packet  *[maxBody]byte     // for a reader that takes less than a packet at a time
 	readErr error              // how the stream ended; sticks
 
-	writing  sync.Mutex // guards what stands below it, and is held while the socket is written
+	// writing is a lock: who has put something in it may use what stands below it, and writes to the socket. It is a channel
+	// because a stuck peer lets it be waited for long, and tests in a synctest bubble could not wait for a mutex.
+	writing  chan struct{}
 	sealer   direction
 	writeErr error // sticks
 
@@ -52,7 +54,7 @@ type Conn struct {
 }
 
 func newConn(socket net.Conn, remote identity.ID, seal, open direction) *Conn {
-	return &Conn{socket: socket, remote: remote, sealer: seal, opener: opener{direction: open}}
+	return &Conn{socket: socket, remote: remote, opener: opener{direction: open}, writing: make(chan struct{}, 1), sealer: seal}
 }
 
 // Remote is the key that the remote proved to have.
@@ -169,8 +171,8 @@ func (c *Conn) giveBack() {
 // Write sends p, cut into packets of 4096 bytes, in writes to the socket of up to 64 KiB. It returns how many bytes of p
 // the socket took in whole packets; fewer than all come with an error.
 func (c *Conn) Write(p []byte) (int, error) {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.writing <- struct{}{}
+	defer func() { <-c.writing }()
 	if c.writeErr != nil || len(p) == 0 {
 		return 0, c.writeErr
 	}
@@ -197,19 +199,19 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, c.writeErr
 }
 
-// Close says goodbye if the socket takes it soon and no Write is under way, and closes the socket in any case. The error
-// is of either. Later calls do nothing and return the socket's error again.
+// Close says goodbye if the socket takes it soon, after the Write that is under way, and closes the socket in any case.
+// The error is of either. Later calls do nothing and return the socket's error again.
 func (c *Conn) Close() error {
+	// Closing the socket ends any Write that waits for it, so the lock below is never waited for much longer.
+	late := time.AfterFunc(goodbyeWait, func() { c.closeSocket() })
+	defer late.Stop()
 	var bye error
-	if c.writing.TryLock() {
-		if c.writeErr == nil {
-			late := time.AfterFunc(goodbyeWait, func() { c.closeSocket() })
-			_, bye = c.socket.Write(c.sealer.goodbye(nil))
-			late.Stop()
-			c.writeErr = net.ErrClosed
-		}
-		c.writing.Unlock()
+	c.writing <- struct{}{}
+	if c.writeErr == nil {
+		_, bye = c.socket.Write(c.sealer.goodbye(nil))
+		c.writeErr = net.ErrClosed
 	}
+	<-c.writing
 	return errors.Join(bye, c.closeSocket())
 }
 
