@@ -79,6 +79,17 @@ func (s *Scanner) number() (kind byte, err error) {
 // strconv.ParseFloat reads no more than five digits of an exponent, and loses the point behind more than 800 digits, so
 // that it and V8 disagree on thousands of zeros that an exponent makes up for. Such a number is written anew for it.
 func parseNumber(token []byte) float64 {
+	if len(token) <= 15 {
+		n := int64(0)
+		for i, c := range token {
+			if c -= '0'; c > 9 {
+				break
+			}
+			if n = n*10 + int64(c); i == len(token)-1 {
+				return float64(n)
+			}
+		}
+	}
 	text := unsafe.String(unsafe.SliceData(token), len(token))
 	at := len(token) // of the exponent's e; it has few digits, or many zeros in front
 	for at > 0 && token[at-1]|0x20 != 'e' {

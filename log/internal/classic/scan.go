@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -129,16 +131,18 @@ func (s *Scanner) space() {
 	}
 }
 
-const spaces = "                                                                                                "
+// line is a comma, a line end, and room for the indentation of a depth that is common.
+const line = ",\n                                "
 
-// newline begins a line of the signed spelling.
-func (s *Scanner) newline(depth int) error {
+// newline begins a line of the signed spelling, after a comma or not (comma is 1 or 0).
+func (s *Scanner) newline(depth, comma int) error {
 	if len(s.pretty) > s.limit {
 		return s.fail("too long")
 	}
-	s.pretty = append(s.pretty, '\n')
-	for n := 2 * depth; n > 0; n -= len(spaces) {
-		s.pretty = append(s.pretty, spaces[:min(n, len(spaces))]...)
+	n := 2*depth + 2
+	s.pretty = append(s.pretty, line[1-comma:min(n, len(line))]...)
+	for ; n > len(line); n -= 2 {
+		s.pretty = append(s.pretty, "  "...)
 	}
 	return nil
 }
@@ -148,27 +152,24 @@ func (s *Scanner) value(depth int) (kind byte, err error) {
 	if s.i >= len(s.raw) {
 		return 0, s.fail("the JSON ends too early")
 	}
-	at := len(s.compact)
 	switch c := s.raw[s.i]; c {
 	case '{':
 		return c, s.object(depth)
 	case '[':
 		return c, s.array(depth)
 	case '"':
-		kind, err = c, s.str()
+		return c, s.str()
 	case 't':
-		kind, err = c, s.literal("true")
+		return c, s.literal("true")
 	case 'f':
-		kind, err = c, s.literal("false")
+		return c, s.literal("false")
 	case 'n':
-		kind, err = c, s.literal("null")
+		return c, s.literal("null")
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		return s.number()
 	default:
 		return 0, s.fail("%s where a JSON value should begin", show(s.raw[s.i:]))
 	}
-	s.pretty = append(s.pretty, s.compact[at:]...)
-	return kind, err
 }
 
 // show quotes the first character of b.
@@ -182,6 +183,7 @@ func (s *Scanner) literal(word string) error {
 		return s.fail("a word that JSON does not have")
 	}
 	s.i += len(word)
+	s.pretty = append(s.pretty, word...)
 	s.compact = append(s.compact, word...)
 	return nil
 }
@@ -193,17 +195,17 @@ func (s *Scanner) array(depth int) error {
 	s.i++
 	s.pretty = append(s.pretty, '[')
 	s.compact = append(s.compact, '[')
-	for first := true; ; first = false {
+	for comma := 0; ; comma = 1 {
 		s.space()
 		if s.i >= len(s.raw) {
 			return s.fail("the JSON ends inside an array")
 		}
 		c := s.raw[s.i]
-		if first && c == ']' {
+		if comma == 0 && c == ']' {
 			s.i++
 			break
 		}
-		if err := s.newline(depth + 1); err != nil {
+		if err := s.newline(depth+1, comma); err != nil {
 			return err
 		}
 		if _, err := s.value(depth + 1); err != nil {
@@ -216,7 +218,7 @@ func (s *Scanner) array(depth int) error {
 		c = s.raw[s.i]
 		s.i++
 		if c == ']' {
-			if err := s.newline(depth); err != nil {
+			if err := s.newline(depth, 0); err != nil {
 				return err
 			}
 			break
@@ -225,7 +227,6 @@ func (s *Scanner) array(depth int) error {
 			s.i--
 			return s.fail("%s where an array should go on", show(s.raw[s.i:]))
 		}
-		s.pretty = append(s.pretty, ',')
 		s.compact = append(s.compact, ',')
 	}
 	s.pretty = append(s.pretty, ']')
@@ -243,19 +244,19 @@ func (s *Scanner) object(depth int) error {
 	s.compact = append(s.compact, '{')
 	base := len(s.members)
 	indices := false
-	for first := true; ; first = false {
+	for comma := 0; ; comma = 1 {
 		s.space()
 		if s.i >= len(s.raw) {
 			return s.fail("the JSON ends inside an object")
 		}
-		if first && s.raw[s.i] == '}' {
+		if comma == 0 && s.raw[s.i] == '}' {
 			s.i++
 			break
 		}
 		if s.raw[s.i] != '"' {
 			return s.fail("%s where a key should begin", show(s.raw[s.i:]))
 		}
-		if err := s.newline(depth + 1); err != nil {
+		if err := s.newline(depth+1, comma); err != nil {
 			return err
 		}
 		m := member{key: len(s.compact), p: len(s.pretty)}
@@ -263,7 +264,6 @@ func (s *Scanner) object(depth int) error {
 			return err
 		}
 		m.keyEnd = len(s.compact)
-		s.pretty = append(s.pretty, s.compact[m.key:]...)
 		if m.index, m.isIndex = arrayIndex(s.compact[m.key+1 : m.keyEnd-1]); m.isIndex {
 			indices = true
 		}
@@ -297,12 +297,11 @@ func (s *Scanner) object(depth int) error {
 					return err
 				}
 			}
-			if err := s.newline(depth); err != nil {
+			if err := s.newline(depth, 0); err != nil {
 				return err
 			}
 			break
 		}
-		s.pretty = append(s.pretty, ',')
 		s.compact = append(s.compact, ',')
 	}
 	s.pretty = append(s.pretty, '}')
@@ -315,7 +314,7 @@ func (s *Scanner) object(depth int) error {
 
 // arrayIndex reads a key that V8 treats as an array index.
 func arrayIndex(key []byte) (uint32, bool) {
-	if len(key) == 0 || len(key) > 10 || key[0] == '0' && len(key) > 1 {
+	if len(key) == 0 || key[0] > '9' || len(key) > 10 || key[0] == '0' && len(key) > 1 {
 		return 0, false
 	}
 	n := uint64(0)
@@ -418,10 +417,7 @@ func (s *Scanner) rearrange(base, depth int) error {
 	for i := range ms {
 		m := &ms[i]
 		if i > 0 {
-			s.pretty = append(s.pretty, ',', '\n')
-			for range depth + 1 {
-				s.pretty = append(s.pretty, ' ', ' ')
-			}
+			_ = s.newline(depth+1, 1) // it is shorter than before
 			s.compact = append(s.compact, ',')
 		}
 		shift := len(s.compact) - m.key
@@ -434,52 +430,88 @@ func (s *Scanner) rearrange(base, depth int) error {
 	return nil
 }
 
-// plainASCII marks the bytes of a string that stand for themselves.
-var plainASCII = func() (t [256]bool) {
-	for c := 0x20; c < 0x80; c++ {
-		t[c] = c != '"' && c != '\\'
-	}
-	return t
-}()
+// Eight bytes at once: a word with each byte 1, and one with each byte's high bit.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
 
-// str reads a string and writes it to compact.
+// special marks the bytes of x that do not stand for themselves in a string, ", \ and control characters, by their high bits.
+// The lowest mark is right, those above it may not be: a subtraction borrows from there.
+func special(x uint64) uint64 {
+	return ((x - 0x20*ones) | ((x ^ '"'*ones) - ones) | ((x ^ '\\'*ones) - ones)) &^ x & highs
+}
+
+// plain returns where the bytes of a string that stand for themselves end, from i on, and whether all of them are ASCII.
+func plain(raw []byte, i int) (end int, ascii bool) {
+	high := uint64(0)
+	for ; i+8 <= len(raw); i += 8 {
+		x := binary.LittleEndian.Uint64(raw[i:])
+		if m := special(x); m != 0 {
+			m &= -m
+			high |= x & (m>>7 - 1)
+			return i + bits.TrailingZeros64(m)>>3, high&highs == 0
+		}
+		high |= x
+	}
+	for ; i < len(raw) && raw[i] >= 0x20 && raw[i] != '"' && raw[i] != '\\'; i++ {
+		high |= uint64(raw[i])
+	}
+	return i, high&highs == 0
+}
+
+// str reads a string and writes it to both spellings.
 func (s *Scanner) str() error {
+	raw, i := s.raw, s.i
+	if end, ascii := plain(raw, i+1); ascii && end < len(raw) && raw[end] == '"' {
+		s.i = end + 1
+		s.pretty = append(s.pretty, raw[i:end+1]...)
+		s.compact = append(s.compact, raw[i:end+1]...)
+		return nil
+	}
+	at := len(s.compact)
+	err := s.oddStr()
+	s.pretty = append(s.pretty, s.compact[at:]...)
+	return err
+}
+
+// oddStr reads a string with escapes or beyond ASCII and writes it to compact.
+func (s *Scanner) oddStr() error {
 	raw := s.raw
 	i := s.i + 1
 	out := append(s.compact, '"')
 	for {
-		start := i
-		for i < len(raw) && plainASCII[raw[i]] {
-			i++
+		end, ascii := plain(raw, i)
+		run := raw[i:end]
+		if !ascii {
+			s.ascii = false
+			if !utf8.Valid(run) {
+				for s.i = i; ; {
+					r, n := utf8.DecodeRune(raw[s.i:end])
+					if r == utf8.RuneError && n <= 1 {
+						return s.fail("bytes that are not UTF-8")
+					}
+					s.i += n
+				}
+			}
 		}
-		out = append(out, raw[start:i]...)
-		s.i = i
+		out = append(out, run...)
+		i, s.i = end, end
 		if i >= len(raw) {
 			return s.fail("the JSON ends inside a string")
 		}
-		switch c := raw[i]; {
-		case c == '"':
+		switch raw[i] {
+		case '"':
 			s.i = i + 1
 			s.compact = append(out, '"')
 			return nil
-		case c == '\\':
+		case '\\':
 			var err error
 			if out, i, err = s.escape(out, i); err != nil {
 				return err
 			}
-		case c < 0x20:
-			return s.fail("a control character inside a string")
 		default:
-			s.ascii = false
-			for i < len(raw) && raw[i] >= 0x80 {
-				r, n := utf8.DecodeRune(raw[i:])
-				if r == utf8.RuneError && n <= 1 {
-					s.i = i
-					return s.fail("bytes that are not UTF-8")
-				}
-				out = append(out, raw[i:i+n]...)
-				i += n
-			}
+			return s.fail("a control character inside a string")
 		}
 	}
 }
@@ -597,21 +629,21 @@ func Compact(dst, src []byte) ([]byte, error) {
 func AppendLatin1(dst, text []byte) []byte {
 	for i := 0; i < len(text); {
 		start := i
-		for i < len(text) && text[i] < 0x80 {
+		for i+8 <= len(text) && binary.LittleEndian.Uint64(text[i:])&highs == 0 {
+			i += 8
+		}
+		for i < len(text) && text[i] < utf8.RuneSelf {
 			i++
 		}
 		dst = append(dst, text[start:i]...)
-		if i == len(text) {
-			break
+		for i < len(text) && text[i] >= utf8.RuneSelf {
+			r, n := utf8.DecodeRune(text[i:])
+			if r >= 0x10000 {
+				dst = append(dst, byte((r-0x10000)>>10))
+			}
+			dst = append(dst, byte(r)) // of a pair, too: the surrogates begin at multiples of 0x400
+			i += n
 		}
-		r, n := utf8.DecodeRune(text[i:])
-		if r >= 0x10000 {
-			r -= 0x10000
-			dst = append(dst, byte(r>>10), byte(r))
-		} else {
-			dst = append(dst, byte(r))
-		}
-		i += n
 	}
 	return dst
 }
@@ -886,7 +918,7 @@ func (s *Scanner) unescape(text []byte) (out []byte, units int) {
 // encrypted reports whether a string, in canonical spelling, is canonical base64, ".box", and anything but line ends.
 func encrypted(text []byte) bool {
 	n := 0
-	for n < len(text) && base64Value(text[n]) >= 0 {
+	for n < len(text) && base64Value[text[n]] >= 0 {
 		n++
 	}
 	pad := 0
@@ -895,8 +927,8 @@ func encrypted(text []byte) bool {
 	}
 	switch {
 	case pad == 0 && n%4 == 0:
-	case pad == 2 && n%4 == 2 && base64Value(text[n-1])&15 == 0:
-	case pad == 1 && n%4 == 3 && base64Value(text[n-1])&3 == 0:
+	case pad == 2 && n%4 == 2 && base64Value[text[n-1]]&15 == 0:
+	case pad == 1 && n%4 == 3 && base64Value[text[n-1]]&3 == 0:
 	default:
 		return false
 	}
@@ -910,18 +942,14 @@ func encrypted(text []byte) bool {
 	return ok && !bytes.Contains(rest, []byte("\u2028")) && !bytes.Contains(rest, []byte("\u2029"))
 }
 
-func base64Value(c byte) int {
-	switch {
-	case c >= 'A' && c <= 'Z':
-		return int(c - 'A')
-	case c >= 'a' && c <= 'z':
-		return int(c-'a') + 26
-	case c >= '0' && c <= '9':
-		return int(c-'0') + 52
-	case c == '+':
-		return 62
-	case c == '/':
-		return 63
+// base64Value is the six bits that a character stands for, -1 for what is none.
+var base64Value = func() (t [256]int8) {
+	for c := range t {
+		t[c] = -1
 	}
-	return -1
-}
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	for i := range len(alphabet) {
+		t[alphabet[i]] = int8(i)
+	}
+	return t
+}()
