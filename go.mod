@@ -37,3 +37,5 @@ require (
 	golang.org/x/term v0.47.0 // indirect
 	google.golang.org/protobuf v1.36.7 // indirect
 )
+
+ignore ./interop/js/node_modules
