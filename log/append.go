@@ -1,14 +1,13 @@
 package log
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"runtime"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -46,10 +45,9 @@ type Result struct {
 }
 
 const (
-	appendMost = 2048     // messages in one commit
-	chunkLeast = 64       // messages that are worth a goroutine of their own
-	syncBytes  = 32 << 20 // others' messages are synced after so much
-	syncAfter  = 2 * time.Second
+	appendMost  = 2048    // messages in one commit
+	appendBytes = 2 << 20 // of raw messages in one commit, from which on no more are added
+	chunkLeast  = 64      // messages that are worth a goroutine of their own
 )
 
 // parsed is a message on its way through Append.
@@ -57,6 +55,7 @@ type parsed struct {
 	m         classic.Message // its slices are copies: Value is kept, Signed is the worker's
 	err       error
 	duplicate bool // seen to be stored before anything was checked
+	unchecked bool // the signature was not looked at, because the message cannot be the next one
 	signed    bool // the signature is good
 }
 
@@ -69,52 +68,104 @@ type worker struct {
 	index   []int
 }
 
-var workers = sync.Pool{New: func() any { return new(worker) }}
+// piece is a part of what Append was given, which is committed at once.
+type piece struct {
+	raws    [][]byte
+	ps      []parsed
+	workers []*worker
+}
+
+var (
+	workers = sync.Pool{New: func() any { return new(worker) }}
+	pieces  = sync.Pool{New: func() any { return new(piece) }}
+)
 
 // Append takes raw messages of any feeds, in any mixture, and returns one result for each. Messages of one feed are chained
-// in the order in which they stand. raws are not kept. An error means that the store failed: the log takes nothing more.
+// in the order in which they stand. raws are not kept. An error means that the store failed: the log takes nothing more, and
+// the results end where that was.
 func (l *Log) Append(raws [][]byte) ([]Result, error) {
 	results := make([]Result, len(raws))
-	for at := 0; at < len(raws); at += appendMost {
-		end := min(at+appendMost, len(raws))
-		ps, ws := l.parse(raws[at:end])
-		err := l.chain(ps, results[at:end])
-		for _, w := range ws {
-			workers.Put(w)
+	ahead := ahead{}
+	at := 0
+	for next := l.verify(&raws, ahead); next != nil; {
+		// While one piece is committed, the one after it is verified.
+		p := next
+		verified := make(chan *piece, 1)
+		if len(raws) == 0 {
+			verified <- nil
+		} else {
+			go func() { verified <- l.verify(&raws, ahead) }()
 		}
+		err := l.chain(p.ps, results[at:at+len(p.ps)])
+		at += len(p.ps)
+		n := len(p.ps)
+		p.free()
+		next = <-verified
 		if err != nil {
-			return results[:at], err
+			if next != nil {
+				next.free()
+			}
+			return results[:at-n], err
 		}
 	}
 	return results, nil
 }
 
-// parse reads and verifies messages on all cores. The workers go back to their pool when the messages are done with.
-func (l *Log) parse(raws [][]byte) ([]parsed, []*worker) {
-	ps := make([]parsed, len(raws))
-	n := min(runtime.GOMAXPROCS(0), (len(raws)+chunkLeast-1)/chunkLeast)
-	ws := make([]*worker, n)
-	var wg sync.WaitGroup
-	for k := range n {
-		ws[k] = workers.Get().(*worker)
-		from, to := k*len(raws)/n, (k+1)*len(raws)/n
-		if k == n-1 {
-			l.work(ws[k], raws[from:to], ps[from:to])
-			break
-		}
-		wg.Go(func() { l.work(ws[k], raws[from:to], ps[from:to]) })
+func (p *piece) free() {
+	for _, w := range p.workers {
+		workers.Put(w)
 	}
-	wg.Wait()
-	return ps, ws
+	clear(p.ps)
+	p.ps, p.workers, p.raws = p.ps[:0], p.workers[:0], nil
+	pieces.Put(p)
 }
 
-func (l *Log) work(w *worker, raws [][]byte, ps []parsed) {
+// verify takes a piece from the front of raws, reads it and checks the signatures, on all cores. The caller frees it.
+func (l *Log) verify(raws *[][]byte, ahead ahead) *piece {
+	n, size := 0, 0
+	for n < len(*raws) && n < appendMost && size < appendBytes {
+		size += len((*raws)[n])
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	p := pieces.Get().(*piece)
+	p.raws = (*raws)[:n]
+	*raws = (*raws)[n:]
+	p.ps = slices.Grow(p.ps[:0], n)[:n]
+	for range min(runtime.GOMAXPROCS(0), (n+chunkLeast-1)/chunkLeast) {
+		p.workers = append(p.workers, workers.Get().(*worker))
+	}
+	p.parallel(func(w *worker, raws [][]byte, ps []parsed) { l.scan(w, raws, ps) })
+	l.screen(p.ps, ahead)
+	p.parallel(func(w *worker, _ [][]byte, ps []parsed) { w.verify(ps, l.o.HMACKey) })
+	return p
+}
+
+// parallel calls do with equal shares of the piece, one for each worker.
+func (p *piece) parallel(do func(w *worker, raws [][]byte, ps []parsed)) {
+	var wg sync.WaitGroup
+	n := len(p.workers)
+	for k, w := range p.workers {
+		from, to := k*len(p.ps)/n, (k+1)*len(p.ps)/n
+		if k == n-1 {
+			do(w, p.raws[from:to], p.ps[from:to])
+			break
+		}
+		wg.Go(func() { do(w, p.raws[from:to], p.ps[from:to]) })
+	}
+	wg.Wait()
+}
+
+// scan reads messages and looks whether they are stored.
+func (l *Log) scan(w *worker, raws [][]byte, ps []parsed) {
 	total := 0
 	for _, raw := range raws {
 		total += len(raw)
 	}
 	values := make([]byte, 0, total)
-	w.signed, w.batch, w.index = w.signed[:0], w.batch[:0], w.index[:0]
+	w.signed = w.signed[:0]
 	for i, raw := range raws {
 		p := &ps[i]
 		m, err := w.scanner.Scan(raw)
@@ -130,17 +181,52 @@ func (l *Log) work(w *worker, raws [][]byte, ps []parsed) {
 		p.m.Value = values[at:len(values):len(values)]
 		p.m.Content = p.m.Value[content : content+len(m.Content)]
 		at = len(w.signed)
-		w.signed = append(w.signed, m.SignedBytes(l.o.HMACKey)...)
+		w.signed = append(w.signed, m.Signed...)
 		p.m.Signed = w.signed[at:len(w.signed):len(w.signed)]
-		if p.duplicate = l.holds(&p.m); !p.duplicate {
-			w.index = append(w.index, i)
-			w.batch = append(w.batch, identity.Signed{ID: m.Author, Msg: p.m.Signed, Sig: m.Signature})
+		p.duplicate = l.holds(&p.m)
+	}
+}
+
+// ahead is, by feed, the highest sequence that it may have when what came before in the same Append is stored.
+type ahead map[identity.ID]int64
+
+// screen finds the messages whose signature decides nothing: those that leave a gap, and those of forked feeds.
+func (l *Log) screen(ps []parsed, ahead ahead) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for i := range ps {
+		p := &ps[i]
+		if p.err != nil || p.duplicate {
+			continue
+		}
+		n, known := l.numbers[p.m.Author]
+		if known && l.feeds[n].fork != nil {
+			p.unchecked = true
+			continue
+		}
+		top, seen := ahead[p.m.Author]
+		if !seen && known {
+			top = l.feeds[n].head.Sequence
+		}
+		switch {
+		case p.m.Sequence > top+1:
+			p.unchecked = true
+		case p.m.Sequence == top+1:
+			ahead[p.m.Author] = top + 1
 		}
 	}
-	if cap(w.ok) < len(w.batch) {
-		w.ok = make([]bool, len(w.batch))
+}
+
+// verify checks the signatures that count.
+func (w *worker) verify(ps []parsed, hmac *[32]byte) {
+	w.batch, w.index = w.batch[:0], w.index[:0]
+	for i := range ps {
+		if p := &ps[i]; p.err == nil && !p.duplicate && !p.unchecked {
+			w.index = append(w.index, i)
+			w.batch = append(w.batch, identity.Signed{ID: p.m.Author, Msg: p.m.SignedBytes(hmac), Sig: p.m.Signature})
+		}
 	}
-	w.ok = w.ok[:len(w.batch)]
+	w.ok = slices.Grow(w.ok[:0], len(w.batch))[:len(w.batch)]
 	identity.VerifyAll(w.batch, w.ok)
 	for k, i := range w.index {
 		ps[i].signed = w.ok[k]
@@ -162,7 +248,7 @@ func (l *Log) holds(m *classic.Message) bool {
 
 // keyAt reads the id of a stored message.
 func (l *Log) keyAt(author uint32, seq int64) (key identity.MsgID, err error) {
-	err = l.db.View(func(txn *badger.Txn) error {
+	err = l.view(func(txn *badger.Txn) error {
 		item, err := txn.Get(messageKey(author, seq))
 		if err != nil {
 			return err
@@ -311,15 +397,27 @@ func (b *batch) decide(p *parsed) Result {
 		r.Status = Duplicate
 		return r
 	}
-	if !p.signed {
-		r.Err = ErrSignature
-		return r
-	}
 	if m.Sequence < 1 {
 		r.Err = errors.New("sequence is below 1")
 		return r
 	}
 	st := b.feed(m.Author)
+	if p.unchecked {
+		switch {
+		case st.fork != nil:
+			r.Status, r.Err = Forked, fmt.Errorf("%w at %d", ErrForked, st.fork.Sequence)
+			return r
+		case m.Sequence > st.head.Sequence+1:
+			r.Status, r.Err = Gap, m.CheckNext(st.head.Sequence, st.head.Key)
+			return r
+		}
+		// Somebody else has filled the gap since.
+		p.signed = m.VerifySignature(b.l.o.HMACKey)
+	}
+	if !p.signed {
+		r.Err = ErrSignature
+		return r
+	}
 	if m.Sequence <= st.head.Sequence {
 		kept, err := b.keyAt(st, m)
 		if err != nil {
@@ -426,8 +524,7 @@ func (b *batch) commit(step string, durable bool) error {
 		}
 		for _, st := range b.order {
 			if len(st.keys) > 0 {
-				head := binary.BigEndian.AppendUint32(nil, uint32(st.head.Sequence))
-				if err := txn.Set(headKey(st.number), append(head, st.head.Key[:]...)); err != nil {
+				if err := txn.Set(headKey(st.number), headValue(st.head)); err != nil {
 					return err
 				}
 			}
@@ -447,9 +544,9 @@ func (b *batch) commit(step string, durable bool) error {
 		return err
 	}
 	l.committed += Offset(len(b.messages))
-	l.unsynced += bytes
 	l.lastReceived = b.received
-	if durable || evidence {
+	wait := l.syncer.wrote(bytes)
+	if durable || evidence || wait {
 		if err := l.sync(); err != nil {
 			err = fmt.Errorf("log: %s: %w", step, err)
 			l.fail(err)
@@ -457,13 +554,6 @@ func (b *batch) commit(step string, durable bool) error {
 		}
 	}
 	b.show()
-	if l.unsynced > syncBytes || l.unsynced > 0 && l.o.Now().Sub(l.synced) > syncAfter {
-		if err := l.sync(); err != nil {
-			err = fmt.Errorf("log: sync: %w", err)
-			l.fail(err)
-			return err
-		}
-	}
 	return nil
 }
 
@@ -517,11 +607,10 @@ func (l *Log) Publish(k identity.KeyPair, content []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	w := workers.Get().(*worker)
-	defer workers.Put(w)
-	ps := make([]parsed, 1)
-	l.work(w, [][]byte{raw}, ps)
-	if r := b.decide(&ps[0]); r.Status != Stored {
+	raws := [][]byte{raw}
+	p := l.verify(&raws, ahead{})
+	defer p.free()
+	if r := b.decide(&p.ps[0]); r.Status != Stored {
 		return Message{}, fmt.Errorf("log: internal error: own message %d is %s: %w", r.Sequence, r.Status, r.Err)
 	}
 	if err := b.commit("publish", true); err != nil {

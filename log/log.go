@@ -50,24 +50,24 @@ type Log struct {
 	o  Options    // fixed after Open
 	db *badger.DB // fixed after Open; safe for concurrent use
 
-	write sync.Mutex // held by the one writer, over its commit; taken before mu
+	// write is held by the one writer, over its commit. Taken before all other locks.
+	write        sync.Mutex
+	lastReceived float64
+	committed    Offset // after the last committed message
+	markedTo     Offset // the place in the store's own note of what was synced
 
-	mu           sync.RWMutex // never held over I/O
-	numbers      map[identity.ID]uint32
-	feeds        []feed // by number; changed by the writer only
-	next         Offset // visible messages are below
-	recent       [recentSize]Message
-	more         chan struct{} // closed when next rises
-	failed       error         // why nothing is written any more
-	lastReceived float64       // the writer's
+	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
+	reading sync.RWMutex
 
-	// The writer's, about syncing: bytes committed since the last one, when that was, the offset after the last committed
-	// message, up to which offset all is synced, and which offset the store says that for.
-	unsynced  int
-	synced    time.Time
-	committed Offset
-	syncedTo  Offset
-	markedTo  Offset
+	mu      sync.RWMutex // never held over I/O
+	numbers map[identity.ID]uint32
+	feeds   []feed // by number; changed by the writer only. A zero id is a number that nobody has
+	next    Offset // visible messages are below
+	recent  [recentSize]Message
+	more    chan struct{} // closed when next rises
+	failed  error         // why nothing is written any more
+
+	syncer syncer
 }
 
 // recentSize is how many messages are kept in memory for followers.
@@ -140,14 +140,22 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	l := &Log{o: o, db: db, numbers: map[identity.ID]uint32{}, more: make(chan struct{}), synced: o.Now()}
-	if err := l.load(); err != nil {
-		return nil, errors.Join(err, db.Close())
+	l := &Log{o: o, db: db, numbers: map[identity.ID]uint32{}, more: make(chan struct{})}
+	if err := l.open(); err != nil {
+		return nil, errors.Join(err, l.syncer.files.close(), db.Close())
 	}
-	if err := l.recover(); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
+	l.syncer.start(l)
 	return l, nil
+}
+
+func (l *Log) open() (err error) {
+	if l.syncer.files, err = openSyncFiles(l.o.Dir, l.db); err != nil {
+		return err
+	}
+	if err := l.load(); err != nil {
+		return err
+	}
+	return l.recover()
 }
 
 // badgerLogger passes on what an operator should know.
@@ -169,6 +177,10 @@ func authorKey(author uint32) []byte { return binary.BigEndian.AppendUint32([]by
 func forkKey(author uint32) []byte   { return binary.BigEndian.AppendUint32([]byte{'f'}, author) }
 func confirmKey(id identity.ID) []byte {
 	return append([]byte{'c'}, id[:]...)
+}
+
+func headValue(h Head) []byte {
+	return append(binary.BigEndian.AppendUint32(make([]byte, 0, 36), uint32(h.Sequence)), h.Key[:]...)
 }
 
 var (
@@ -196,20 +208,23 @@ func (l *Log) load() error {
 			return fmt.Errorf("log: %s has layout %q, this program knows %q", l.o.Dir, version, layoutVersion)
 		}
 		if err := each(txn, 'a', func(key, value []byte) error {
-			if n := binary.BigEndian.Uint32(key[1:]); len(value) != 32 || int(n) != len(l.feeds) {
+			n := binary.BigEndian.Uint32(key[1:])
+			if len(value) != 32 {
 				return fmt.Errorf("log: author %d is damaged", n)
 			}
-			l.numbers[identity.ID(value)] = uint32(len(l.feeds))
-			l.feeds = append(l.feeds, feed{id: identity.ID(value)})
+			l.growFeeds(n)
+			l.feeds[n].id = identity.ID(value)
+			l.numbers[identity.ID(value)] = n
 			return nil
 		}); err != nil {
 			return err
 		}
 		if err := each(txn, 'h', func(key, value []byte) error {
 			n := binary.BigEndian.Uint32(key[1:])
-			if len(value) != 36 || int(n) >= len(l.feeds) {
+			if len(value) != 36 {
 				return fmt.Errorf("log: head of author %d is damaged", n)
 			}
+			l.growFeeds(n)
 			l.feeds[n].head = Head{Sequence: int64(binary.BigEndian.Uint32(value)), Key: identity.MsgID(value[4:])}
 			return nil
 		}); err != nil {
@@ -219,7 +234,8 @@ func (l *Log) load() error {
 			n := binary.BigEndian.Uint32(key[1:])
 			f := new(Fork)
 			if err := json.Unmarshal(value, f); err != nil || int(n) >= len(l.feeds) {
-				return fmt.Errorf("log: fork evidence of author %d is damaged: %v", n, err)
+				l.o.Logger.Warn("evidence of a fork is damaged and left out", "author", n, "err", err)
+				return nil
 			}
 			l.feeds[n].fork = f
 			return nil
@@ -252,6 +268,13 @@ func (l *Log) load() error {
 	return l.db.Update(func(txn *badger.Txn) error { return txn.Set(versionKey, []byte(layoutVersion)) })
 }
 
+// growFeeds makes room for an author's number.
+func (l *Log) growFeeds(n uint32) {
+	for int(n) >= len(l.feeds) {
+		l.feeds = append(l.feeds, feed{})
+	}
+}
+
 // get returns a copy of a value.
 func get(txn *badger.Txn, key []byte) ([]byte, error) {
 	item, err := txn.Get(key)
@@ -282,13 +305,16 @@ func (l *Log) Close() error {
 	if errors.Is(failed, ErrClosed) {
 		return nil
 	}
+	l.syncer.stop()
 	var err error
 	if failed == nil {
 		if err = l.sync(); err == nil {
 			err = l.db.Update(l.mark)
 		}
 	}
-	return errors.Join(err, l.db.Close())
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	return errors.Join(err, l.syncer.files.close(), l.db.Close())
 }
 
 // fail makes the log refuse writes and ends followers. It returns the error that did so before, if any. After ErrClosed the
@@ -424,29 +450,4 @@ func (l *Log) commit(step string, sync bool, do func(txn *badger.Txn) error) err
 		l.fail(err)
 	}
 	return err
-}
-
-// sync makes all that was committed durable, and notes how far that is. The note itself is not synced: an older one only
-// makes the next Open read more.
-func (l *Log) sync() error {
-	if err := l.o.fault("sync", false); err != nil {
-		return err
-	}
-	if err := l.db.Sync(); err != nil {
-		return err
-	}
-	if err := l.o.fault("sync", true); err != nil {
-		return err
-	}
-	l.unsynced, l.synced, l.syncedTo = 0, l.o.Now(), l.committed
-	return nil
-}
-
-// mark notes in a transaction how far everything was synced.
-func (l *Log) mark(txn *badger.Txn) error {
-	if l.markedTo == l.syncedTo {
-		return nil
-	}
-	l.markedTo = l.syncedTo
-	return txn.Set(syncedKey, binary.BigEndian.AppendUint64(nil, uint64(l.syncedTo)))
 }

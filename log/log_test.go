@@ -200,8 +200,8 @@ func TestAppendSaysWhatBecameOfEach(t *testing.T) {
 	a, b := &writer{k: key(1)}, &writer{k: key(2)}
 	as, bs := a.many(t, 5), b.many(t, 3)
 	damaged := []byte(strings.Replace(string(bs[2]), "message 2", "message 3", 1))
-	got := appendAll(t, l, as[0], bs[0], as[1], as[1], as[3], []byte("{}"), as[2], as[3], bs[2], damaged, bs[1], bs[2], as[0])
-	want := "stored stored stored duplicate gap invalid stored stored gap invalid stored stored duplicate"
+	got := appendAll(t, l, as[0], bs[0], as[1], as[1], as[3], []byte("{}"), as[2], as[3], bs[2], bs[1], damaged, bs[2], damaged, as[0])
+	want := "stored stored stored duplicate gap invalid stored stored gap stored invalid stored invalid duplicate"
 	if statuses(got) != want {
 		t.Errorf("got  %s\nwant %s", statuses(got), want)
 	}

@@ -137,8 +137,10 @@ func (l *Log) Get(id identity.MsgID) (m Message, err error) {
 	return m, err
 }
 
-// view reads. After Close it fails with ErrClosed instead of touching the store.
+// view reads. After Close it fails with ErrClosed instead of touching the store. It must not be called within itself.
 func (l *Log) view(do func(txn *badger.Txn) error) error {
+	l.reading.RLock()
+	defer l.reading.RUnlock()
 	if l.db.IsClosed() {
 		return ErrClosed
 	}
@@ -269,6 +271,9 @@ func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 		if err != nil {
 			return yield(Message{}, err) && false
 		}
+		if len(runs) == 0 {
+			return true
+		}
 		last := runs[len(runs)-1].end()
 		for _, r := range runs {
 			if r.end() <= from {
@@ -292,9 +297,12 @@ func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 
 func (l *Log) arrivalsDown(end Offset, yield func(Message, error) bool) {
 	for end > 0 {
-		runs, err := l.runsAt(end - 1)
+		runs, err := l.runsBefore(end)
 		if err != nil {
 			yield(Message{}, err)
+			return
+		}
+		if len(runs) == 0 {
 			return
 		}
 		for i := len(runs) - 1; i >= 0; i-- {
@@ -316,7 +324,7 @@ func (l *Log) arrivalsDown(end Offset, yield func(Message, error) bool) {
 func (l *Log) yieldRun(r run, reverse bool, yield func(Message, error) bool) bool {
 	author, ok := l.author(r.author)
 	if !ok {
-		return yield(Message{}, errRuns) && false
+		return true // all that the author had was cut off
 	}
 	for k := int64(0); k < r.count; k += feedChunk {
 		size := min(feedChunk, r.count-k)
@@ -361,24 +369,47 @@ func (l *Log) fromRecent(dst []Message, from, end Offset) []Message {
 	return dst
 }
 
-// runsAt reads the piece of the order of arrival that holds an offset.
-func (l *Log) runsAt(off Offset) (runs []run, err error) {
+// runsBefore reads the last piece of the order of arrival that begins below an offset; nil: there is none.
+func (l *Log) runsBefore(off Offset) (runs []run, err error) {
+	if off == 0 {
+		return nil, nil
+	}
 	err = l.view(func(txn *badger.Txn) error {
 		it := txn.NewIterator(badger.IteratorOptions{Reverse: true, Prefix: []byte{'o'}, PrefetchValues: false})
 		defer it.Close()
-		it.Seek(orderKey(off))
-		if !it.Valid() {
-			return errRuns
-		}
-		return it.Item().Value(func(value []byte) error {
-			runs, err = parseRuns(Offset(binary.BigEndian.Uint64(it.Item().Key()[1:])), value)
-			return err
-		})
+		it.Seek(orderKey(off - 1))
+		runs, err = iteratorRuns(it)
+		return err
 	})
-	if err == nil && runs[len(runs)-1].end() <= off {
-		err = errRuns
-	}
 	return runs, err
+}
+
+// runsAt reads the piece of the order of arrival that holds an offset, or else the first one after it; nil: there is none.
+func (l *Log) runsAt(off Offset) (runs []run, err error) {
+	runs, err = l.runsBefore(off + 1)
+	if err != nil || len(runs) > 0 && runs[len(runs)-1].end() > off {
+		return runs, err
+	}
+	err = l.view(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{'o'}, PrefetchValues: false})
+		defer it.Close()
+		it.Seek(orderKey(off + 1))
+		runs, err = iteratorRuns(it)
+		return err
+	})
+	return runs, err
+}
+
+func iteratorRuns(it *badger.Iterator) (runs []run, err error) {
+	if !it.Valid() {
+		return nil, nil
+	}
+	item := it.Item()
+	verr := item.Value(func(value []byte) error {
+		runs, err = parseRuns(Offset(binary.BigEndian.Uint64(item.Key()[1:])), value)
+		return err
+	})
+	return runs, verr
 }
 
 // Follow yields the messages from an offset on in the order of their arrival, and waits for more. It ends when ctx does, with

@@ -7,14 +7,54 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"charkha/identity"
 	"charkha/log/internal/classic"
 )
 
-// recover reads what came since the last sync that the store knows of, and cuts each feed back to its last whole message.
-// After a clean Close that is nothing.
+// recover looks at what came since the last sync that the store knows of. A power cut may have taken any of it: records
+// whose keys are there, and whole transactions, also such as were followed by others that stayed (each of Badger's
+// write-ahead logs keeps a whole beginning of what was written to it). A feed that lost something is cut back to its last
+// whole message. After a clean Close there is nothing to look at.
 func (l *Log) recover() error {
-	var from Offset
-	err := l.db.View(func(txn *badger.Txn) error {
+	from, err := l.readMark()
+	if err != nil {
+		return err
+	}
+	l.committed, l.syncer.syncedTo, l.markedTo = l.next, from, from
+	lost := l.nameless()
+	if from >= l.next && len(lost) == 0 {
+		l.loadReceived()
+		return nil
+	}
+	suspect, err := l.suspects(from)
+	if err != nil {
+		return err
+	}
+	for _, n := range lost {
+		suspect[n] = true
+	}
+	orphans := false
+	for n := range suspect {
+		unread, err := l.cutBack(n, from)
+		if err != nil {
+			return err
+		}
+		orphans = orphans || unread
+	}
+	if orphans {
+		if err := l.dropOrphans(); err != nil {
+			return err
+		}
+	}
+	l.loadReceived()
+	if err := l.sync(); err != nil {
+		return err
+	}
+	return l.db.Update(l.mark)
+}
+
+func (l *Log) readMark() (from Offset, err error) {
+	err = l.db.View(func(txn *badger.Txn) error {
 		value, err := get(txn, syncedKey)
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			return nil
@@ -27,129 +67,181 @@ func (l *Log) recover() error {
 		}
 		return err
 	})
-	if err != nil {
-		return err
+	return from, err
+}
+
+// nameless returns the numbers whose author's id was lost.
+func (l *Log) nameless() (lost []uint32) {
+	for n := range l.feeds {
+		if f := &l.feeds[n]; f.id.IsZero() && f.head.Sequence > 0 {
+			lost = append(lost, uint32(n))
+		}
 	}
-	l.committed, l.syncedTo, l.markedTo = l.next, from, from
-	if err := l.loadReceived(); err != nil {
-		return err
-	}
-	if from >= l.next {
-		return nil
-	}
-	damaged := map[uint32]int64{} // author -> first sequence that is not whole
+	return lost
+}
+
+// suspects reads the messages from an offset on and returns the authors of whose feeds something is not as it should be.
+func (l *Log) suspects(from Offset) (suspect map[uint32]bool, err error) {
+	suspect = map[uint32]bool{}
+	good := map[uint32]Head{} // the last whole message that was read, by author
 	var s classic.Scanner
 	for at := from; at < l.next; {
 		runs, err := l.runsAt(at)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if len(runs) == 0 {
+			break
 		}
 		for _, r := range runs {
-			if err := l.check(&s, r, damaged); err != nil {
-				return err
+			l.growFeeds(r.author)
+			f := &l.feeds[r.author]
+			if suspect[r.author] {
+				continue
 			}
+			last, seen := good[r.author]
+			seq := r.seq
+			if !seen && seq > 1 {
+				// What is before was synced, or the transaction that wrote it was lost.
+				key, err := l.keyAt(r.author, seq-1)
+				if err != nil {
+					suspect[r.author] = true
+					continue
+				}
+				last = Head{Sequence: seq - 1, Key: key}
+			}
+			for ; seq < r.seq+r.count && seq <= f.head.Sequence; seq++ {
+				m, err := l.whole(&s, r.author, seq, last)
+				if err != nil {
+					l.o.Logger.Debug("message is damaged", "feed", f.id, "seq", seq, "err", err)
+					suspect[r.author] = true
+					break
+				}
+				last = Head{Sequence: seq, Key: m.key}
+			}
+			good[r.author] = last
 		}
 		at = runs[len(runs)-1].end()
 	}
-	for n, seq := range damaged {
-		if err := l.cut(n, seq); err != nil {
-			return err
+	for n, last := range good {
+		if f := &l.feeds[n]; f.id.IsZero() || last != f.head {
+			suspect[n] = true
 		}
 	}
-	if err := l.sync(); err != nil {
-		return err
-	}
-	return l.db.Update(l.mark)
+	return suspect, nil
 }
 
-// check reads the messages of a run and notes where a feed is damaged.
-func (l *Log) check(s *classic.Scanner, r run, damaged map[uint32]int64) error {
-	if int(r.author) >= len(l.feeds) {
-		return errRuns
+// whole reads a message and checks that it is what was stored, and that it follows last.
+func (l *Log) whole(s *classic.Scanner, n uint32, seq int64, last Head) (m Message, err error) {
+	err = l.db.View(func(txn *badger.Txn) error {
+		m, err = readPlace(txn, n, l.feeds[n].id, seq)
+		return err
+	})
+	if err != nil {
+		return m, err
 	}
-	f := &l.feeds[r.author]
-	return l.db.View(func(txn *badger.Txn) error {
-		for k := range r.count {
-			seq := r.seq + k
-			if seq > f.head.Sequence {
-				return nil // cut off before
+	c, err := s.Scan(m.value)
+	if err != nil {
+		return m, err
+	}
+	if c.Key != m.key || c.Author != m.author || c.Sequence != seq {
+		return m, errRecord
+	}
+	return m, c.CheckNext(last.Sequence, last.Key)
+}
+
+// cutBack finds a feed's last whole message and removes what is above it. unread reports that some of that could not be
+// read, so that an id may still lead to it.
+func (l *Log) cutBack(n uint32, from Offset) (unread bool, err error) {
+	f := &l.feeds[n]
+	var head Head
+	var s classic.Scanner
+	for !f.id.IsZero() {
+		m, err := l.whole(&s, n, head.Sequence+1, head)
+		if err != nil {
+			break
+		}
+		head = Head{Sequence: m.sequence, Key: m.key}
+	}
+	if head == f.head && !f.id.IsZero() {
+		return false, nil
+	}
+	// The head goes last: after a crash in between it is damaged, and the feed cut again.
+	batch := l.db.NewWriteBatch()
+	defer batch.Cancel()
+	err = l.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: messageKey(n, 0)[:5], PrefetchValues: false})
+		defer it.Close()
+		for it.Seek(messageKey(n, head.Sequence+1)); it.Valid(); it.Next() {
+			item := it.Item()
+			if err := batch.Delete(item.KeyCopy(nil)); err != nil {
+				return err
 			}
-			if bad, ok := damaged[r.author]; ok && bad <= seq {
-				return nil
+			var id identity.MsgID
+			if err := item.Value(func(rec []byte) (err error) {
+				id, err = recordKey(rec)
+				return err
+			}); err != nil {
+				unread = true
+				continue
 			}
-			m, err := readPlace(txn, r.author, f.id, seq)
-			if err == nil {
-				var c *classic.Message
-				if c, err = s.Scan(m.value); err == nil && (c.Key != m.key || c.Author != f.id || c.Sequence != seq) {
-					err = errRecord
-				}
+			place, err := get(txn, idKey(id))
+			if err == nil && string(place) == string(item.Key()[1:]) {
+				err = batch.Delete(idKey(id))
 			}
-			if err != nil {
-				l.o.Logger.Debug("message is damaged", "feed", f.id, "seq", seq, "err", err)
-				damaged[r.author] = seq
-				return nil
+			if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+				return err
 			}
 		}
 		return nil
 	})
-}
-
-// cut removes a feed's messages from a sequence on.
-func (l *Log) cut(n uint32, seq int64) error {
-	f := &l.feeds[n]
-	var head Head
-	if seq > 1 {
-		key, err := l.keyAt(n, seq-1)
-		if err != nil {
-			return fmt.Errorf("log: cut %s at %d: %w", f.id.Short(), seq, err)
-		}
-		head = Head{Sequence: seq - 1, Key: key}
+	if err == nil {
+		err = batch.Flush()
 	}
-	for to := f.head.Sequence; to >= seq; {
-		// From the newest down, in pieces that fit a transaction: a crash in between leaves a feed without a hole, with a
-		// head that is damaged and cut again.
-		from := max(seq, to-appendMost+1)
-		err := l.db.Update(func(txn *badger.Txn) error {
-			for s := from; s <= to; s++ {
-				if key, err := l.keyAt(n, s); err == nil {
-					if place, err := get(txn, idKey(key)); err == nil && string(place) == string(appendPlace(nil, n, s)) {
-						if err := txn.Delete(idKey(key)); err != nil {
-							return err
-						}
-					}
-				}
-				if err := txn.Delete(messageKey(n, s)); err != nil {
-					return err
-				}
-			}
-			if from > seq {
-				return nil
-			}
+	if err == nil {
+		err = l.db.Update(func(txn *badger.Txn) error {
 			if head.Sequence == 0 {
 				return txn.Delete(headKey(n))
 			}
-			value := binary.BigEndian.AppendUint32(nil, uint32(head.Sequence))
-			return txn.Set(headKey(n), append(value, head.Key[:]...))
+			return txn.Set(headKey(n), headValue(head))
 		})
-		if err != nil {
-			return err
-		}
-		to = from - 1
 	}
-	l.o.Logger.Warn("feed was damaged at its end and is cut back; peers can send the rest again",
+	if err != nil {
+		return unread, fmt.Errorf("log: cut %s at %d: %w", f.id.Short(), head.Sequence+1, err)
+	}
+	l.o.Logger.Warn("feed was damaged and is cut back to its last whole message; peers can send the rest again",
 		"feed", f.id, "seq", head.Sequence, "lost", f.head.Sequence-head.Sequence)
 	f.head = head
-	return nil
+	return unread, nil
+}
+
+// dropOrphans removes the ids that lead to no message.
+func (l *Log) dropOrphans() error {
+	batch := l.db.NewWriteBatch()
+	defer batch.Cancel()
+	err := l.db.View(func(txn *badger.Txn) error {
+		return each(txn, 'i', func(key, place []byte) error {
+			if len(place) == 8 {
+				n, seq := binary.BigEndian.Uint32(place), int64(binary.BigEndian.Uint32(place[4:]))
+				if int(n) < len(l.feeds) && seq <= l.feeds[n].head.Sequence {
+					return nil
+				}
+			}
+			return batch.Delete(append([]byte(nil), key...))
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return batch.Flush()
 }
 
 // loadReceived finds the last receive time, which later ones must be above.
-func (l *Log) loadReceived() error {
+func (l *Log) loadReceived() {
 	for m, err := range l.Arrivals(l.next, true) {
-		if err != nil {
-			return nil // damaged, which is for the check to find: the clock goes on without
+		if err == nil {
+			l.lastReceived = m.received
 		}
-		l.lastReceived = m.received
-		break
+		return
 	}
-	return nil
 }
