@@ -59,7 +59,7 @@ func Version() string {
 }
 
 // Open makes a node ready to run. The caller closes it.
-func Open(cfg Config) (n *Node, err error) {
+func Open(cfg Config) (_ *Node, err error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("node: the data folder is missing")
 	}
@@ -75,7 +75,7 @@ func Open(cfg Config) (n *Node, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	n = &Node{cfg: cfg, log: cfg.Logger}
+	n := &Node{cfg: cfg, log: cfg.Logger}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -150,11 +150,11 @@ func (n *Node) assemble() (err error) {
 	local := api.API{
 		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(),
 	}
-	peers, err := muxrpc.NewRegistry(n.network.Methods()...)
+	peers, err := muxrpc.NewRegistry(n.network.Methods())
 	if err != nil {
 		return err
 	}
-	all, err := muxrpc.NewRegistry(append(n.network.Methods(), local.Methods()...)...)
+	all, err := muxrpc.NewRegistry(n.network.Methods(), local.Methods())
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (c *cli) call(cmd *cobra.Command, result any, method string, args ...any) e
 // each calls a source and gives do each item.
 func (c *cli) each(cmd *cobra.Command, do func(item []byte) error, method string, args ...any) error {
 	return c.with(cmd.Context(), func(ctx context.Context, conn *muxrpc.Conn) error {
-		s, err := conn.SourcePatient(ctx, method, args...)
+		s, err := conn.Open(ctx, muxrpc.CallOptions{Kind: muxrpc.Source, Patient: true, MaxBody: maxAnswer}, method, args...)
 		if err != nil {
 			return plain(err)
 		}

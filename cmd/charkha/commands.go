@@ -188,7 +188,15 @@ func (c *cli) timelineCommand() *cobra.Command {
 			if limit < 1 {
 				return usage(cmd, fmt.Errorf("--limit %d: must be 1 or more", limit))
 			}
-			return c.each(cmd, c.printer(cmd, printPost), "charkha.timeline", map[string]int{"limit": limit})
+			first := true
+			print := c.printer(cmd, func(w io.Writer, item []byte) error {
+				if !first {
+					fmt.Fprintln(w)
+				}
+				first = false
+				return printPost(w, item)
+			})
+			return c.each(cmd, print, "charkha.timeline", map[string]int{"limit": limit})
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 30, "how many posts")

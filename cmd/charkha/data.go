@@ -84,7 +84,7 @@ func importFrom(ctx context.Context, conn *muxrpc.Conn, file io.Reader, size int
 	if err != nil {
 		return counts{}, err
 	}
-	s, err := conn.DuplexPatient(ctx, "charkha.import")
+	s, err := conn.Open(ctx, muxrpc.CallOptions{Kind: muxrpc.Duplex, Patient: true}, "charkha.import")
 	if err != nil {
 		return counts{}, plain(err)
 	}
@@ -228,6 +228,6 @@ arrived here. 'charkha import' reads it back.`,
 		},
 	}
 	cmd.Flags().StringVar(&feed, "feed", "", "one feed only")
-	cmd.Flags().BoolVar(&c.json, "json", true, "the only form there is")
+	cmd.Flags().Bool("json", true, "JSON is the only form there is")
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -67,7 +68,7 @@ func printPost(w io.Writer, item []byte) error {
 		name = "(no name)"
 	}
 	text := strings.ReplaceAll(safe(strings.TrimSpace(content.Text)), "\n", "\n    ")
-	_, err := fmt.Fprintf(w, "%s  %s  %s\n    %s\n    %s\n\n", stamp(m.Value.Timestamp), name, m.Value.Author, text, m.Key)
+	_, err := fmt.Fprintf(w, "%s  %s  %s\n    %s\n    %s\n", stamp(m.Value.Timestamp), name, m.Value.Author, text, m.Key)
 	return err
 }
 
@@ -142,6 +143,45 @@ func printStatus(w io.Writer, answer []byte) error {
 	row("peers", "%d connected", st.Connected)
 	for _, f := range st.Forks {
 		row("FORKED", "%s at %d: %s and %s; the feed stops there", f.Feed, f.Sequence, f.Kept, f.Other)
+	}
+	return tw.Flush()
+}
+
+func printPeers(w io.Writer, peers []json.RawMessage) error {
+	if len(peers) == 0 {
+		_, err := fmt.Fprintln(w, "no peers; 'charkha connect ADDR' makes a connection")
+		return err
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "PEER\tSTATE\tDIRECTION\tVIA\tSINCE\tRECEIVED\tSENT\tADDRESS OR LAST ERROR")
+	for _, raw := range peers {
+		var p struct {
+			Key       identity.ID `json:"key"`
+			Address   string      `json:"address"`
+			State     string      `json:"state"`
+			Outgoing  bool        `json:"outgoing"`
+			Since     time.Time   `json:"since"`
+			Via       string      `json:"via"`
+			Received  int64       `json:"received"`
+			Sent      int64       `json:"sent"`
+			LastError string      `json:"lastError"`
+		}
+		if err := json.Unmarshal(raw, &p); err != nil {
+			return err
+		}
+		direction, note := "in", p.Address
+		if p.Outgoing {
+			direction = "out"
+		}
+		if p.LastError != "" {
+			note = line(p.LastError)
+		}
+		since := "-"
+		if !p.Since.IsZero() {
+			since = humanize.Time(p.Since)
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Key, p.State, direction, cmp.Or(p.Via, "-"), since,
+			humanize.Comma(p.Received), humanize.Comma(p.Sent), note)
 	}
 	return tw.Flush()
 }

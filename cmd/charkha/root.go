@@ -96,7 +96,7 @@ func (c *cli) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// feedArg completes nothing yet but keeps the shell from offering file names where an id is wanted.
+// noFiles keeps the shell from offering file names where an id is wanted.
 func noFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
@@ -106,7 +106,7 @@ func parseFeed(cmd *cobra.Command, text string) (identity.ID, error) {
 	id, err := identity.ParseID(text)
 	if err != nil {
 		if ref, uerr := identity.ParseURI(text); uerr == nil {
-			if feed, ok := ref.Feed(); ok {
+			if feed, ok := ref.(identity.ID); ok {
 				return feed, nil
 			}
 		}
