@@ -67,7 +67,7 @@ func generate(t testing.TB, n, authors int) [][]byte {
 				k := identity.FromSeed([32]byte{byte(a), byte(a >> 8), 5, 5})
 				var prev identity.MsgID
 				for _, i := range queue[a] {
-					raw, err := classic.Encode(k, nil, prev, seqs[a]+1, float64(1600000000000+i*1000), []byte(contents[i]))
+					raw, err := classic.Encode(k, nil, prev, seqs[a]+1, 1.6e12+1000*float64(i), []byte(contents[i]))
 					if err != nil {
 						panic(err)
 					}
