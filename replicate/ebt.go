@@ -71,7 +71,8 @@ func (n *Network) ebtReplicate(ctx context.Context, req *muxrpc.Request, stream 
 		return errors.New("expected ebt.replicate({version: 3})")
 	}
 	if o.Format != "" && o.Format != "classic" {
-		return fmt.Errorf("Unknown format: %.40s", o.Format) //nolint:staticcheck // the text of ssb-ebt
+		//lint:ignore ST1005 the text is that of npm ssb-ebt
+		return fmt.Errorf("Unknown format: %.40s", o.Format)
 	}
 	s, ok := req.Peer.(*session)
 	if !ok {
