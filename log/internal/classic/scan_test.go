@@ -464,6 +464,28 @@ func TestPeek(t *testing.T) {
 	}
 }
 
+// Scanning costs no allocation, however many fields a message has.
+func TestScanAllocates(t *testing.T) {
+	fields := `"text":"hello","link":"` + id(1).String() + `"`
+	var s Scanner
+	allocs := func(raw []byte) float64 {
+		return testing.AllocsPerRun(100, func() {
+			if _, err := s.Scan(raw); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	few := allocs([]byte(first().with("content", `{"type":"post",`+fields+`}`).String()))
+	var many strings.Builder
+	for i := range 50 {
+		fmt.Fprintf(&many, `,"k%d":{%s,"n":[1.5,%d,null]}`, i, `"text":"h\u00e9llo"`, i)
+	}
+	more := allocs([]byte(first().with("content", `{"type":"post"`+many.String()+`}`).String()))
+	if few > 0 || more > 0 {
+		t.Errorf("%v allocations for a message of two fields, %v for one of two hundred", few, more)
+	}
+}
+
 // hostile are messages written to be a burden, each of about 60 KiB.
 func hostile() map[string]string {
 	const size = 60 << 10
