@@ -353,10 +353,16 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 		return
 	}
 	for _, p := range b.peers {
-		if !p.started || p.clock[id] == None || p.clock[id] >= head || !b.shared(f, p) {
+		if !p.started || p.clock[id] >= head || !b.shared(f, p) {
 			continue
 		}
-		if x := p.feeds[f]; x != nil && x.tx {
+		x := p.feeds[f]
+		// A peer that does not want the feed hears once that we have any of it: epidemic-broadcast-trees 7 (ssb-server 16), told
+		// 0 before, would not ask when it begins to want the feed, as it has 0 too.
+		if p.clock[id] == None && (x == nil || x.told != 0) {
+			continue
+		}
+		if x != nil && x.tx {
 			b.enqueue(p, f, x)
 			continue
 		}

@@ -525,6 +525,34 @@ func TestRefusedPeerIsNotAskedAgain(t *testing.T) {
 	}
 }
 
+// A peer that was told 0 and said None hears once when there is more than 0: as an old JS peer it asks, when it comes to want
+// the feed, only where the last that it heard differs from its own 0.
+func TestUninterestedPeerHearsThatThereIsSomething(t *testing.T) {
+	b := New(Options{Self: id(0)})
+	b.Want(epoch, id(1), true)
+	b.Connect(epoch, id(2), nil, false)
+	if notes, _, _ := b.Next(epoch, id(2)); notes[id(1)].Sequence() != 0 {
+		t.Fatalf("began with %v", notes)
+	}
+	b.Notes(epoch, id(2), Notes{id(1): None})
+	now := epoch
+	var told []Notes
+	for head := range int64(5) {
+		b.Stored(now, id(1), head+1, identity.ID{})
+		now = now.Add(time.Hour)
+		if notes, _, _ := b.Next(now, id(2)); len(notes) > 0 {
+			told = append(told, notes)
+		}
+	}
+	if len(told) != 1 || told[0][id(1)] != MakeNote(1, false) {
+		t.Fatalf("told %v", told)
+	}
+	b.Notes(now, id(2), Notes{id(1): MakeNote(0, true)})
+	if _, send, _ := b.Next(now, id(2)); send != (Send{Feed: id(1), From: 1, To: 5}) {
+		t.Errorf("sends %+v", send)
+	}
+}
+
 // Nothing is kept about what a peer names and nobody wants.
 func TestUnwantedFeedsLeaveNothing(t *testing.T) {
 	b := New(Options{Self: id(0)})
