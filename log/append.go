@@ -472,12 +472,17 @@ func (b *batch) forked(st *staged, m *classic.Message, r Result, kept identity.M
 	return r
 }
 
-// commit writes the batch and makes it visible: when durable is set, after it was synced.
+// commit writes the batch and makes it visible: after it was synced, when durable is set or it holds a fork or messages of a
+// confirmed feed.
 func (b *batch) commit(step string, durable bool) error {
 	l := b.l
 	evidence := false
+	var own []*staged // confirmed feeds: what was seen of them must never be lost, whoever brought it
 	for _, st := range b.order {
 		evidence = evidence || st.newFork
+		if len(st.keys) > 0 && int(st.number) < len(l.feeds) && l.feeds[st.number].confirmed {
+			own = append(own, st)
+		}
 	}
 	if len(b.messages) == 0 && !evidence {
 		return nil
@@ -546,10 +551,15 @@ func (b *batch) commit(step string, durable bool) error {
 	l.committed += Offset(len(b.messages))
 	l.lastReceived = b.received
 	wait := l.syncer.wrote(bytes)
-	if durable || evidence || wait {
+	if durable || evidence || wait || len(own) > 0 {
 		if err := l.sync(); err != nil {
 			err = fmt.Errorf("log: %s: %w", step, err)
 			l.fail(err)
+			return err
+		}
+	}
+	for _, st := range own {
+		if err := l.noteOwn(st.id, st.head); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,9 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +42,10 @@ type Options struct {
 	Logger  *slog.Logger     // nil: nothing is logged
 	Now     func() time.Time // nil: time.Now
 
+	// Check reads every message in Open, not only what came since the last sync, and cuts damaged feeds back to their last
+	// whole message, so that peers can send the rest again. It takes seconds for a million messages.
+	Check bool
+
 	// fault is called before and after each step that writes; an error stands for a failure of the step before or after it
 	// took effect. Tests only.
 	fault func(step string, done bool) error
@@ -53,8 +59,10 @@ type Log struct {
 	// write is held by the one writer, over its commit. Taken before all other locks.
 	write        sync.Mutex
 	lastReceived float64
-	committed    Offset // after the last committed message
-	markedTo     Offset // the place in the store's own note of what was synced
+	committed    Offset  // the offset that the next message gets; above next while a commit is not visible, and after a crash
+	markedTo     Offset  // the place in the store's own mark of what was synced
+	floor        Offset  // what the mark says that committed is at least; fixed after Open
+	own          ownNote // changed by the writer only
 
 	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
 	reading sync.RWMutex
@@ -62,7 +70,7 @@ type Log struct {
 	mu      sync.RWMutex // never held over I/O
 	numbers map[identity.ID]uint32
 	feeds   []feed // by number; changed by the writer only. A zero id is a number that nobody has
-	next    Offset // visible messages are below
+	next    Offset // after the last visible message
 	recent  [recentSize]Message
 	more    chan struct{} // closed when next rises
 	failed  error         // why nothing is written any more
@@ -119,8 +127,13 @@ func Open(o Options) (*Log, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	crashed, err := leftOver(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	logger := &badgerLogger{log: o.Logger, opening: true}
 	bo := badger.DefaultOptions(o.Dir).
-		WithLogger(badgerLogger{o.Logger}).
+		WithLogger(logger).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1).
 		WithCompression(options.None).
@@ -135,36 +148,81 @@ func Open(o Options) (*Log, error) {
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogSize).
 		WithVerifyValueChecksum(true).
+		WithChecksumVerificationMode(options.OnTableRead).
 		WithMetricsEnabled(false)
 	db, err := badger.Open(bo)
 	if err != nil {
-		return nil, fmt.Errorf("log: %w", err)
+		return nil, openError(o.Dir, err)
+	}
+	if err := logger.opened(); err != nil {
+		return nil, openError(o.Dir, errors.Join(err, db.Close()))
 	}
 	l := &Log{o: o, db: db, numbers: map[identity.ID]uint32{}, more: make(chan struct{})}
-	if err := l.open(); err != nil {
-		return nil, errors.Join(err, l.syncer.files.close(), db.Close())
+	if err := l.open(crashed); err != nil {
+		return nil, errors.Join(err, l.syncer.files.close(), l.own.close(), db.Close())
 	}
 	l.syncer.start(l)
 	return l, nil
 }
 
-func (l *Log) open() (err error) {
+// openError says what to do when the store cannot be opened.
+func openError(dir string, err error) error {
+	if strings.Contains(err.Error(), "Another process is using this") {
+		return fmt.Errorf("log: %s is in use by another process; stop that one first: %w", dir, err)
+	}
+	return fmt.Errorf("log: the store in %s cannot be opened; if it is damaged, put a backup in its place or move it away, "+
+		"then the feeds are fetched from peers again: %w", dir, err)
+}
+
+// leftOver reports whether the store was not closed in order: then its write-ahead logs are there.
+func leftOver(dir string) (bool, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	return len(names) > 0, err
+}
+
+func (l *Log) open(crashed bool) (err error) {
 	if l.syncer.files, err = openSyncFiles(l.o.Dir, l.db); err != nil {
+		return err
+	}
+	if err := l.own.open(l.o.Dir); err != nil {
 		return err
 	}
 	if err := l.load(); err != nil {
 		return err
 	}
-	return l.recover()
+	return l.recover(crashed)
 }
 
 // badgerLogger passes on what an operator should know.
-type badgerLogger struct{ log *slog.Logger }
+type badgerLogger struct {
+	log *slog.Logger
 
-func (b badgerLogger) Errorf(f string, a ...any)   { b.log.Error("store", "err", fmt.Sprintf(f, a...)) }
-func (b badgerLogger) Warningf(f string, a ...any) { b.log.Warn("store", "err", fmt.Sprintf(f, a...)) }
-func (badgerLogger) Infof(string, ...any)          {}
-func (badgerLogger) Debugf(string, ...any)         {}
+	mu      sync.Mutex
+	opening bool
+	damage  []error // what was reported as an error while opening
+}
+
+// opened ends the opening. Badger goes on without a table that it finds damaged, and only prints so: what is missing then
+// would be signed a second time.
+func (b *badgerLogger) opened() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opening = false
+	return errors.Join(b.damage...)
+}
+
+func (b *badgerLogger) Errorf(f string, a ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opening {
+		b.damage = append(b.damage, fmt.Errorf(strings.TrimSpace(f), a...))
+		return
+	}
+	b.log.Error("store", "err", fmt.Sprintf(f, a...))
+}
+func (b *badgerLogger) Warningf(f string, a ...any) { b.log.Warn("store", "err", fmt.Sprintf(f, a...)) }
+func (b *badgerLogger) Infof(string, ...any)        {}
+func (b *badgerLogger) Debugf(string, ...any)       {}
 
 // Keys of the store. Numbers are big-endian so that they sort.
 func messageKey(author uint32, seq int64) []byte {
@@ -199,18 +257,23 @@ func (l *Log) load() error {
 		version, err := get(txn, versionKey)
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			fresh = true
+			it := txn.NewIterator(badger.IteratorOptions{})
+			defer it.Close()
+			if it.Rewind(); it.Valid() {
+				return openError(l.o.Dir, errors.New("the version of its layout is missing"))
+			}
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		if string(version) != layoutVersion {
-			return fmt.Errorf("log: %s has layout %q, this program knows %q", l.o.Dir, version, layoutVersion)
+			return fmt.Errorf("log: %s has layout %q, this program knows %q; use the program that wrote it", l.o.Dir, version, layoutVersion)
 		}
 		if err := each(txn, 'a', func(key, value []byte) error {
 			n := binary.BigEndian.Uint32(key[1:])
 			if len(value) != 32 {
-				return fmt.Errorf("log: author %d is damaged", n)
+				return openError(l.o.Dir, fmt.Errorf("the id of author %d is damaged", n))
 			}
 			l.growFeeds(n)
 			l.feeds[n].id = identity.ID(value)
@@ -222,7 +285,7 @@ func (l *Log) load() error {
 		if err := each(txn, 'h', func(key, value []byte) error {
 			n := binary.BigEndian.Uint32(key[1:])
 			if len(value) != 36 {
-				return fmt.Errorf("log: head of author %d is damaged", n)
+				return openError(l.o.Dir, fmt.Errorf("the head of author %d is damaged", n))
 			}
 			l.growFeeds(n)
 			l.feeds[n].head = Head{Sequence: int64(binary.BigEndian.Uint32(value)), Key: identity.MsgID(value[4:])}
@@ -230,16 +293,7 @@ func (l *Log) load() error {
 		}); err != nil {
 			return err
 		}
-		if err := each(txn, 'f', func(key, value []byte) error {
-			n := binary.BigEndian.Uint32(key[1:])
-			f := new(Fork)
-			if err := json.Unmarshal(value, f); err != nil || int(n) >= len(l.feeds) {
-				l.o.Logger.Warn("evidence of a fork is damaged and left out", "author", n, "err", err)
-				return nil
-			}
-			l.feeds[n].fork = f
-			return nil
-		}); err != nil {
+		if err := l.loadForks(txn); err != nil {
 			return err
 		}
 		for i := range l.feeds {
@@ -265,7 +319,31 @@ func (l *Log) load() error {
 	if err != nil || !fresh {
 		return err
 	}
-	return l.db.Update(func(txn *badger.Txn) error { return txn.Set(versionKey, []byte(layoutVersion)) })
+	err = l.update("version", func(txn *badger.Txn) error { return txn.Set(versionKey, []byte(layoutVersion)) })
+	if err != nil {
+		return err
+	}
+	return l.sync()
+}
+
+// loadForks reads the evidence of forks. It lies in the value log, so a power cut may have taken what nobody was told of.
+func (l *Log) loadForks(txn *badger.Txn) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{'f'}})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		n := binary.BigEndian.Uint32(it.Item().Key()[1:])
+		f := new(Fork)
+		err := it.Item().Value(func(value []byte) error { return json.Unmarshal(value, f) })
+		if err == nil && (int(n) >= len(l.feeds) || f.Feed != l.feeds[n].id) {
+			err = errors.New("it belongs to no feed")
+		}
+		if err != nil {
+			l.o.Logger.Warn("evidence of a fork is damaged and left out", "author", n, "err", err)
+			continue
+		}
+		l.feeds[n].fork = f
+	}
+	return nil
 }
 
 // growFeeds makes room for an author's number.
@@ -309,12 +387,12 @@ func (l *Log) Close() error {
 	var err error
 	if failed == nil {
 		if err = l.sync(); err == nil {
-			err = l.db.Update(l.mark)
+			err = l.update("mark", l.mark)
 		}
 	}
 	l.reading.Lock()
 	defer l.reading.Unlock()
-	return errors.Join(err, l.syncer.files.close(), l.db.Close())
+	return errors.Join(err, l.syncer.files.close(), l.own.close(), l.db.Close())
 }
 
 // fail makes the log refuse writes and ends followers. It returns the error that did so before, if any. After ErrClosed the
@@ -356,7 +434,7 @@ func (l *Log) Heads() iter.Seq2[identity.ID, Head] {
 	}
 }
 
-// Len is the offset that the next message gets.
+// Len is the offset after the last message: the next one gets it, or a higher one.
 func (l *Log) Len() Offset {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -413,6 +491,13 @@ func (l *Log) Confirm(id identity.ID) error {
 		}
 		return txn.Set(confirmKey(id), []byte{1})
 	})
+	if err == nil {
+		var head Head
+		if int(n) < len(l.feeds) {
+			head = l.feeds[n].head
+		}
+		err = l.noteOwn(id, head)
+	}
 	if err != nil {
 		return err
 	}
@@ -435,19 +520,30 @@ func Peek(raw []byte) (author identity.ID, sequence int64, ok bool) { return cla
 
 // commit writes in one transaction, and syncs it when asked. The writer's lock is held. An error is final.
 func (l *Log) commit(step string, sync bool, do func(txn *badger.Txn) error) error {
-	err := l.o.fault(step, false)
-	if err == nil {
-		err = l.db.Update(do)
-	}
-	if err == nil {
-		err = l.o.fault(step, true)
-	}
+	err := l.update(step, do)
 	if err == nil && sync {
 		err = l.sync()
 	}
 	if err != nil {
 		err = fmt.Errorf("log: %s: %w", step, err)
 		l.fail(err)
+	}
+	return err
+}
+
+// update writes in one transaction.
+func (l *Log) update(step string, do func(txn *badger.Txn) error) error {
+	return l.step(step, func() error { return l.db.Update(do) })
+}
+
+// step does what writes. Each step may fail before or after it took effect.
+func (l *Log) step(name string, do func() error) error {
+	err := l.o.fault(name, false)
+	if err == nil {
+		err = do()
+	}
+	if err == nil {
+		err = l.o.fault(name, true)
 	}
 	return err
 }

@@ -11,21 +11,71 @@ import (
 	"charkha/log/internal/classic"
 )
 
+// offsetsLost is more than the number of messages that can be visible and not on disk: syncMost bytes of the smallest ones.
+const offsetsLost = 1 << 18
+
 // recover looks at what came since the last sync that the store knows of. A power cut may have taken any of it: records
 // whose keys are there, and whole transactions, also such as were followed by others that stayed (each of Badger's
 // write-ahead logs keeps a whole beginning of what was written to it). A feed that lost something is cut back to its last
 // whole message. After a clean Close there is nothing to look at.
-func (l *Log) recover() error {
-	from, err := l.readMark()
+//
+// When the last message is not whole after that, more was damaged than a power cut explains (Badger cuts the last value
+// log at the first bad byte), and everything is read.
+//
+// After a crash the next offset is above all that a follower can have seen, so that a cursor never stands behind messages that
+// its follower did not see.
+func (l *Log) recover(crashed bool) error {
+	from, floor, err := l.readMark()
 	if err != nil {
 		return err
 	}
-	l.committed, l.syncer.syncedTo, l.markedTo = l.next, from, from
+	end := l.next
+	l.committed, l.floor = max(end, floor), floor
+	l.syncer.syncedTo, l.markedTo = from, from
 	lost := l.nameless()
-	if from >= l.next && len(lost) == 0 {
-		l.loadReceived()
+	clean := from >= end && len(lost) == 0 && !crashed
+	for all := l.o.Check; ; all = true {
+		if all {
+			// Should this be interrupted, the next Open goes on with it.
+			l.syncer.syncedTo, from, clean = 0, 0, false
+			if err := l.update("mark", l.mark); err != nil {
+				return err
+			}
+		}
+		if err := l.cutDamaged(from, lost); err != nil {
+			return err
+		}
+		err := l.checkEnd(end)
+		if err == nil {
+			break
+		}
+		if all {
+			return openError(l.o.Dir, err)
+		}
+		l.o.Logger.Warn("the newest messages are damaged: all are read", "err", err)
+	}
+	if err := l.checkOwn(); err != nil {
+		return err
+	}
+	if clean {
 		return nil
 	}
+	if err := l.sync(); err != nil {
+		return err
+	}
+	l.syncer.syncedTo = end
+	if crashed {
+		l.committed += offsetsLost
+		l.floor = l.committed
+	}
+	if err := l.update("mark", l.setMark); err != nil || !crashed {
+		return err
+	}
+	return l.sync() // the offset, too, must outlive what is shown at it
+}
+
+// cutDamaged cuts back the feeds that are not whole from an offset on.
+func (l *Log) cutDamaged(from Offset, lost []uint32) error {
 	suspect, err := l.suspects(from)
 	if err != nil {
 		return err
@@ -35,39 +85,61 @@ func (l *Log) recover() error {
 	}
 	orphans := false
 	for n := range suspect {
-		unread, err := l.cutBack(n, from)
+		unread, err := l.cutBack(n)
 		if err != nil {
 			return err
 		}
 		orphans = orphans || unread
 	}
 	if orphans {
-		if err := l.dropOrphans(); err != nil {
-			return err
-		}
+		return l.dropOrphans()
 	}
-	l.loadReceived()
-	if err := l.sync(); err != nil {
-		return err
-	}
-	return l.db.Update(l.mark)
+	return nil
 }
 
-func (l *Log) readMark() (from Offset, err error) {
+// checkEnd reads the last message and the heads of confirmed feeds, and sets what follows from them.
+func (l *Log) checkEnd(end Offset) error {
+	l.next, l.lastReceived = end, 0
+	last := Offset(0)
+	for m, err := range l.Arrivals(end, true) {
+		if err != nil {
+			return err
+		}
+		l.lastReceived, last = m.received, m.offset+1
+		break
+	}
+	for n := range l.feeds {
+		f := &l.feeds[n]
+		if !f.confirmed || f.head.Sequence == 0 {
+			continue
+		}
+		key, err := l.keyAt(uint32(n), f.head.Sequence)
+		if err == nil && key != f.head.Key {
+			err = errRecord
+		}
+		if err != nil {
+			return fmt.Errorf("read %s/%d: %w", f.id.Short(), f.head.Sequence, err)
+		}
+	}
+	l.next = last
+	return nil
+}
+
+func (l *Log) readMark() (from, floor Offset, err error) {
 	err = l.db.View(func(txn *badger.Txn) error {
 		value, err := get(txn, syncedKey)
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			return nil
 		}
-		if err == nil && len(value) != 8 {
-			err = errors.New("log: the mark of the last sync is damaged")
+		if err == nil && len(value) != 16 {
+			err = openError(l.o.Dir, errors.New("the mark of the last sync is damaged"))
 		}
 		if err == nil {
-			from = Offset(binary.BigEndian.Uint64(value))
+			from, floor = Offset(binary.BigEndian.Uint64(value)), Offset(binary.BigEndian.Uint64(value[8:]))
 		}
 		return err
 	})
-	return from, err
+	return from, floor, err
 }
 
 // nameless returns the numbers whose author's id was lost.
@@ -152,7 +224,7 @@ func (l *Log) whole(s *classic.Scanner, n uint32, seq int64, last Head) (m Messa
 
 // cutBack finds a feed's last whole message and removes what is above it. unread reports that some of that could not be
 // read, so that an id may still lead to it.
-func (l *Log) cutBack(n uint32, from Offset) (unread bool, err error) {
+func (l *Log) cutBack(n uint32) (unread bool, err error) {
 	f := &l.feeds[n]
 	var head Head
 	var s classic.Scanner
@@ -196,10 +268,10 @@ func (l *Log) cutBack(n uint32, from Offset) (unread bool, err error) {
 		return nil
 	})
 	if err == nil {
-		err = batch.Flush()
+		err = l.step("cut", batch.Flush)
 	}
 	if err == nil {
-		err = l.db.Update(func(txn *badger.Txn) error {
+		err = l.update("cut head", func(txn *badger.Txn) error {
 			if head.Sequence == 0 {
 				return txn.Delete(headKey(n))
 			}
@@ -233,15 +305,5 @@ func (l *Log) dropOrphans() error {
 	if err != nil {
 		return err
 	}
-	return batch.Flush()
-}
-
-// loadReceived finds the last receive time, which later ones must be above.
-func (l *Log) loadReceived() {
-	for m, err := range l.Arrivals(l.next, true) {
-		if err == nil {
-			l.lastReceived = m.received
-		}
-		return
-	}
+	return l.step("drop orphans", batch.Flush)
 }

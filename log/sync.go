@@ -100,14 +100,12 @@ func (l *Log) sync() error {
 	s.mu.Lock()
 	pending := s.unsynced
 	s.mu.Unlock()
-	if err := l.o.fault("sync", false); err != nil {
+	all := false
+	err := l.step("sync", func() (err error) {
+		all, err = s.files.sync()
 		return err
-	}
-	all, err := s.files.sync()
+	})
 	if err != nil {
-		return err
-	}
-	if err := l.o.fault("sync", true); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -119,13 +117,18 @@ func (l *Log) sync() error {
 	return nil
 }
 
-// mark notes in a transaction how far everything was synced. The note itself is not synced: an older one only makes the next
-// Open read more.
+// mark notes in a transaction how far everything was synced, if that has changed. The mark itself is not synced: an older one
+// only makes the next Open read more.
 func (l *Log) mark(txn *badger.Txn) error {
-	to := l.syncer.place()
-	if l.markedTo == to {
+	if l.markedTo == l.syncer.place() {
 		return nil
 	}
+	return l.setMark(txn)
+}
+
+func (l *Log) setMark(txn *badger.Txn) error {
+	to := l.syncer.place()
 	l.markedTo = to
-	return txn.Set(syncedKey, binary.BigEndian.AppendUint64(nil, uint64(to)))
+	value := binary.BigEndian.AppendUint64(nil, uint64(to))
+	return txn.Set(syncedKey, binary.BigEndian.AppendUint64(value, uint64(l.floor)))
 }

@@ -50,7 +50,13 @@ func openSyncFiles(dir string, _ *badger.DB) (*syncFiles, error) {
 			return s, err
 		}
 	}
-	return s, nil
+	// The names of the files, and of the folder, are on disk before anything in them is said to be.
+	up, err := os.Open(filepath.Dir(dir))
+	if err != nil {
+		return s, err
+	}
+	defer up.Close()
+	return s, errors.Join(d.Sync(), up.Sync())
 }
 
 // sync makes durable what was committed before the call; all reports that this is everything.
