@@ -2,7 +2,6 @@ package index
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 	"sync"
 
@@ -12,26 +11,26 @@ import (
 	"charkha/log"
 )
 
-// edge is what an author last said of another feed.
+// edge is what an author last said of another feed. 0: nothing.
 type edge int8
 
 const (
 	follows edge = 1
 	blocks  edge = -1
-	neither edge = -2
+	neither edge = -2 // a follow or a block was taken back, or there never was one
 )
 
-// contacts is the follow graph and the distances in it.
+// contacts is the follow graph and the distances in it. A row is from, to -> edge.
 type contacts struct {
-	self identity.ID
-	hops int
+	self identity.ID // fixed
+	hops int         // fixed
 
 	pending []contact // of the transaction; the follower's
 
 	mu      sync.RWMutex
-	graph   map[identity.ID]map[identity.ID]edge
-	dist    map[identity.ID]int
-	changed chan struct{}
+	graph   graph
+	dist    []int16       // by number
+	changed chan struct{} // closed when distances or blocks change
 }
 
 // contact is one edge that a message sets.
@@ -40,47 +39,63 @@ type contact struct {
 	edge     edge
 }
 
+// graph is who said what of whom. Feeds have numbers in it, which makes it small and quick to walk: see the benchmarks.
+type graph struct {
+	numbers map[identity.ID]uint32
+	ids     []identity.ID     // by number
+	out     []map[uint32]edge // by number
+}
+
 func newContacts(self identity.ID, hops int) *contacts {
-	c := &contacts{self: self, hops: hops, changed: make(chan struct{})}
+	c := &contacts{self: self, hops: min(hops, maxHops), changed: make(chan struct{})}
 	c.clear()
 	return c
 }
 
 func (*contacts) name() string    { return "contacts" }
-func (*contacts) version() uint32 { return 1 }
+func (*contacts) version() uint32 { return 2 }
 func (*contacts) prefix() byte    { return 'K' }
+func (c *contacts) begin()        { c.pending = c.pending[:0] }
 
 func (c *contacts) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = nil
-	c.graph = map[identity.ID]map[identity.ID]edge{}
+	c.graph = graph{numbers: map[identity.ID]uint32{}}
+	c.graph.number(c.self)
 	c.measure()
+	c.tell()
 }
 
 func (c *contacts) load(txn *badger.Txn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := rows(txn, c.prefix(), func(key, value []byte) error {
-		if len(key) != 64 || len(value) != 1 {
-			return errRow
+	err := rows(txn, []byte{c.prefix()}, func(key, value []byte) error {
+		e, err := parseContactRow(key, value)
+		if err == nil {
+			c.graph.set(e)
 		}
-		c.set(contact{from: identity.ID(key[:32]), to: identity.ID(key[32:]), edge: edge(int8(value[0]))})
-		return nil
+		return err
 	})
 	c.measure()
 	return err
 }
 
-func (c *contacts) set(e contact) (changed bool) {
-	out := c.graph[e.from]
-	if out == nil {
-		out = map[identity.ID]edge{}
-		c.graph[e.from] = out
+func (e contact) row(prefix byte) (key, value []byte) {
+	key = append(append([]byte{prefix}, e.from[:]...), e.to[:]...)
+	return key, []byte{byte(e.edge)}
+}
+
+// parseContactRow reads a row; the prefix is cut off from the key.
+func parseContactRow(key, value []byte) (contact, error) {
+	if len(key) != 64 || len(value) != 1 {
+		return contact{}, errRow
 	}
-	changed = out[e.to] != e.edge
-	out[e.to] = e.edge
-	return changed
+	e := contact{from: identity.ID(key[:32]), to: identity.ID(key[32:]), edge: edge(int8(value[0]))}
+	if e.edge != follows && e.edge != blocks && e.edge != neither {
+		return contact{}, errRow
+	}
+	return e, nil
 }
 
 func (c *contacts) add(txn *badger.Txn, m *log.Message) error {
@@ -91,44 +106,41 @@ func (c *contacts) add(txn *badger.Txn, m *log.Message) error {
 	if !ok {
 		return nil
 	}
-	from := m.Author()
-	key := append(append([]byte{c.prefix()}, from[:]...), to[:]...)
-	if err := txn.Set(key, []byte{byte(e)}); err != nil {
-		return err
-	}
-	c.pending = append(c.pending, contact{from, to, e})
-	return nil
+	row := contact{m.Author(), to, e}
+	c.pending = append(c.pending, row)
+	return txn.Set(row.row(c.prefix()))
 }
 
-// parseContact reads the content of a contact message as ssb-friends does.
+// parseContact reads the content of a contact message as ssb-friends does. The content is in the log's compact spelling, in
+// which each value has one spelling only.
 func parseContact(content []byte) (to identity.ID, e edge, ok bool) {
-	var fields struct {
-		Contact   json.RawMessage `json:"contact"`
-		Following json.RawMessage `json:"following"`
-		Blocking  json.RawMessage `json:"blocking"`
-		Flagged   json.RawMessage `json:"flagged"`
-	}
+	var fields map[string]json.RawMessage // not a struct: encoding/json would take "Following" for "following"
 	if json.Unmarshal(content, &fields) != nil {
 		return to, 0, false
 	}
-	var text string
-	if json.Unmarshal(fields.Contact, &text) != nil {
-		return to, 0, false
-	}
-	to, err := identity.ParseID(text)
-	if err != nil {
-		return to, 0, false
-	}
+	to, ok = parseFeed(fields["contact"])
 	switch {
-	case truthy(fields.Blocking) || truthy(fields.Flagged):
+	case !ok:
+		return to, 0, false
+	case truthy(fields["blocking"]) || truthy(fields["flagged"]):
 		return to, blocks, true
-	case string(fields.Following) == "true":
+	case string(fields["following"]) == "true":
 		return to, follows, true
 	}
 	return to, neither, true
 }
 
-// truthy is JavaScript's truth of a JSON value in canonical spelling.
+// parseFeed reads a JSON string that is a feed id and nothing else.
+func parseFeed(value json.RawMessage) (identity.ID, bool) {
+	var text *string
+	if json.Unmarshal(value, &text) != nil || text == nil {
+		return identity.ID{}, false
+	}
+	id, err := identity.ParseID(*text)
+	return id, err == nil
+}
+
+// truthy is JavaScript's truth of a JSON value in canonical spelling; a value that is not there is not true.
 func truthy(v json.RawMessage) bool {
 	switch string(v) {
 	case "", "null", "false", "0", `""`:
@@ -143,63 +155,142 @@ func (c *contacts) committed() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	changed := false
+	moved, changed := false, false
 	for _, e := range c.pending {
-		changed = c.set(e) || changed
+		from, to, old := c.graph.set(e)
+		if old == e.edge {
+			continue
+		}
+		changed = changed || old == blocks || e.edge == blocks
+		c.grow()
+		moved = moved || c.matters(from, to, old, e.edge)
 	}
 	c.pending = c.pending[:0]
-	if changed {
-		c.measure()
+	if moved && c.measure() || changed {
+		c.tell()
 	}
 }
 
-// measure computes the distances anew, and tells that they changed. mu is held for writing.
-func (c *contacts) measure() {
-	c.dist = distances(c.graph, c.self, c.hops)
+// number returns the number of a feed, a new one if need be.
+func (g *graph) number(id identity.ID) uint32 {
+	n, ok := g.numbers[id]
+	if !ok {
+		n = uint32(len(g.ids))
+		g.numbers[id] = n
+		g.ids = append(g.ids, id)
+		g.out = append(g.out, nil)
+	}
+	return n
+}
+
+// set sets an edge and returns what it was.
+func (g *graph) set(e contact) (from, to uint32, old edge) {
+	from, to = g.number(e.from), g.number(e.to)
+	if g.out[from] == nil {
+		g.out[from] = map[uint32]edge{}
+	}
+	old = g.out[from][to]
+	g.out[from][to] = e.edge
+	return from, to, old
+}
+
+func (g *graph) edge(from, to identity.ID) edge {
+	f, known := g.numbers[from]
+	t, knownTo := g.numbers[to]
+	if !known || !knownTo {
+		return 0
+	}
+	return g.out[f][t]
+}
+
+const (
+	unknown = -1 << 15 // the distance of a feed that nobody in range speaks of
+	maxHops = 1000     // more is no range but everybody, and distances must fit
+)
+
+// step is the distance that an edge gives from a feed at distance at, which must be 0 or above.
+func step(at int16, e edge) int16 {
+	switch e {
+	case follows:
+		return at + 1
+	case blocks:
+		return -(at + 1)
+	case neither:
+		return -(at + 2)
+	}
+	return unknown
+}
+
+// nearer reports whether distance a counts more than b: it is nearer to 0, or as near and a follow.
+func nearer(a, b int16) bool {
+	if a == unknown || b == unknown {
+		return a != unknown && b == unknown
+	}
+	if abs(a) != abs(b) {
+		return abs(a) < abs(b)
+	}
+	return a > b
+}
+
+func abs(a int16) int16 { return max(a, -a) }
+
+// grow gives new feeds the distance unknown.
+func (c *contacts) grow() {
+	for len(c.dist) < len(c.graph.ids) {
+		c.dist = append(c.dist, unknown)
+	}
+}
+
+// matters reports whether the distances may change when an edge does. Most edges change none: their author is too far away,
+// or others who are as near say the same. mu is held for writing, and the distances are those before the change.
+func (c *contacts) matters(from, to uint32, old, now edge) bool {
+	at, is := c.dist[from], c.dist[to]
+	if at < 0 || int(at) >= c.hops {
+		return false // its word does not count
+	}
+	return nearer(step(at, now), is) || step(at, old) == is && old != 0
+}
+
+// measure computes the distances anew and reports whether one changed. mu is held for writing.
+func (c *contacts) measure() bool {
+	old := c.dist
+	c.dist = c.graph.distances(c.hops)
+	for len(old) < len(c.dist) {
+		old = append(old, unknown)
+	}
+	return !slices.Equal(old, c.dist)
+}
+
+// tell wakes those who wait for a change. mu is held for writing.
+func (c *contacts) tell() {
 	close(c.changed)
 	c.changed = make(chan struct{})
 }
 
-// distances measures from a feed on: 0 itself, positive over follows up to most, negative where a block or an ended
-// relation is nearer.
-func distances(graph map[identity.ID]map[identity.ID]edge, self identity.ID, most int) map[identity.ID]int {
-	dist := map[identity.ID]int{self: 0}
-	// The candidates by how far they are; from distance a come a+1 and, for "neither", a+2.
-	near := [3]struct{ yes, no []identity.ID }{}
-	expand := func(id identity.ID, at int) {
-		for to, e := range graph[id] {
-			switch e {
-			case follows:
-				near[1].yes = append(near[1].yes, to)
-			case blocks:
-				near[1].no = append(near[1].no, to)
-			default:
-				near[2].no = append(near[2].no, to)
-			}
-		}
+// distances measures from feed number 0 on, by number: 0 itself, positive over follows up to most, negative where a block or
+// an ended relation is nearer, unknown else.
+func (g *graph) distances(most int) []int16 {
+	dist := make([]int16, len(g.ids))
+	for i := range dist {
+		dist[i] = unknown
 	}
-	if most > 0 {
-		expand(self, 0)
-	}
-	for at := 1; at <= most+1; at++ {
-		near[0], near[1], near[2] = near[1], near[2], struct{ yes, no []identity.ID }{}
-		var reached []identity.ID
-		for _, id := range near[0].yes {
-			if _, ok := dist[id]; !ok {
-				dist[id] = at
-				reached = append(reached, id)
+	dist[0] = 0
+	level := []uint32{0} // the feeds at distance at
+	for at := int16(0); int(at) < most && len(level) > 0; at++ {
+		var next []uint32
+		for _, from := range level {
+			for to, e := range g.out[from] {
+				d := step(at, e)
+				if !nearer(d, dist[to]) {
+					continue
+				}
+				dist[to] = d
+				if d > 0 {
+					next = append(next, to)
+				}
 			}
 		}
-		for _, id := range near[0].no {
-			if _, ok := dist[id]; !ok {
-				dist[id] = -at
-			}
-		}
-		if at < most {
-			for _, id := range reached {
-				expand(id, at)
-			}
-		}
+		level = next
 	}
 	return dist
 }
@@ -209,16 +300,25 @@ func (x *Index) Hops(feed identity.ID) (int, bool) {
 	c := x.contacts
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	d, ok := c.dist[feed]
-	return d, ok
+	n, ok := c.graph.numbers[feed]
+	if !ok || c.dist[n] == unknown {
+		return 0, false
+	}
+	return int(c.dist[n]), true
 }
 
-// HopsAll is the distance of every feed that is known.
+// HopsAll is the distance of every feed that is known. The map is the caller's.
 func (x *Index) HopsAll() map[identity.ID]int {
 	c := x.contacts
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return maps.Clone(c.dist)
+	all := map[identity.ID]int{}
+	for n, d := range c.dist {
+		if d != unknown {
+			all[c.graph.ids[n]] = int(d)
+		}
+	}
+	return all
 }
 
 // Wanted reports whether a feed is in range.
@@ -227,24 +327,31 @@ func (x *Index) Wanted(feed identity.ID) bool {
 	return ok && d >= 0
 }
 
-// WantedFeeds lists the feeds in range, our own first.
+// WantedFeeds lists the feeds in range, the nearest first: our own, then those that we follow.
 func (x *Index) WantedFeeds() []identity.ID {
 	c := x.contacts
+	type wanted struct {
+		id identity.ID
+		at int16
+	}
 	c.mu.RLock()
-	feeds := make([]identity.ID, 0, len(c.dist))
-	dist := c.dist // replaced, never changed
-	c.mu.RUnlock()
-	for id, d := range dist {
+	var all []wanted
+	for n, d := range c.dist {
 		if d >= 0 {
-			feeds = append(feeds, id)
+			all = append(all, wanted{c.graph.ids[n], d})
 		}
 	}
-	slices.SortFunc(feeds, func(a, b identity.ID) int {
-		if dist[a] != dist[b] {
-			return dist[a] - dist[b]
+	c.mu.RUnlock()
+	slices.SortFunc(all, func(a, b wanted) int {
+		if a.at != b.at {
+			return int(a.at) - int(b.at)
 		}
-		return slices.Compare(a[:], b[:])
+		return slices.Compare(a.id[:], b.id[:])
 	})
+	feeds := make([]identity.ID, len(all))
+	for i, w := range all {
+		feeds[i] = w.id
+	}
 	return feeds
 }
 
@@ -252,7 +359,7 @@ func (x *Index) edge(from, to identity.ID) edge {
 	c := x.contacts
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.graph[from][to]
+	return c.graph.edge(from, to)
 }
 
 // Blocks reports whether an author blocks a feed.
@@ -261,7 +368,8 @@ func (x *Index) Blocks(author, feed identity.ID) bool { return x.edge(author, fe
 // Follows reports whether an author follows a feed.
 func (x *Index) Follows(author, feed identity.ID) bool { return x.edge(author, feed) == follows }
 
-// Changed returns a channel that is closed when distances or blocks change.
+// Changed returns a channel that is closed when a distance or a block changes. Ask for it before looking at what it tells
+// of, so that no change is missed.
 func (x *Index) Changed() <-chan struct{} {
 	c := x.contacts
 	c.mu.RLock()

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -23,37 +22,44 @@ type Options struct {
 	Dir    string // made when it is not there
 	Log    *log.Log
 	Self   identity.ID
-	Hops   int // the range
-	Logger *slog.Logger
-	Now    func() time.Time
+	Hops   int          // the range: how many follows away a feed may be; 0 is only our own
+	Logger *slog.Logger // nil: nothing is logged
 
-	// fault is called before and after each commit; an error stands for its failure. Tests only.
-	fault func(step string, done bool) error
+	// fault is called before and after each commit of a view; an error stands for its failure. Tests only.
+	fault func(view string, done bool) error
 }
 
-// Index answers what the feeds mean. Its methods may be used by many goroutines at once.
+// Index answers what the feeds mean. Its methods may be used by many goroutines at once, Open and Close apart.
 type Index struct {
-	o        Options
-	db       *badger.DB
-	contacts *contacts
-	names    *names
-	timeline *timeline
-	views    []*follower
+	o        Options     // fixed after Open
+	db       *badger.DB  // fixed after Open; safe for concurrent use
+	contacts *contacts   // fixed after Open; has its own lock
+	names    names       // has no state
+	timeline timeline    // has no state
+	views    []*follower // fixed after Open
+
+	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
+	reading sync.RWMutex
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when a cursor moves
 }
 
-// view is a part of the index.
+// ErrClosed: the index was closed.
+var ErrClosed = errors.New("index is closed")
+
+// view is a part of the index. Its methods are called by one goroutine, the follower's.
 type view interface {
 	name() string
-	version() uint32
-	prefix() byte // of all its rows, and of nobody else's
-	// load reads what is kept in memory, which is empty.
+	version() uint32 // another one, and the view is built anew
+	prefix() byte    // of all its rows, and of nobody else's
+	// load reads what is kept in memory, which is empty. errRow: a row is damaged, and the view must be built anew.
 	load(txn *badger.Txn) error
+	// begin is called before the first message of a transaction; the one before may have failed.
+	begin()
 	// add makes the rows of a message.
 	add(txn *badger.Txn, m *log.Message) error
-	// committed is called when the rows of all messages since the last call are on disk.
+	// committed is called when the rows of all messages since begin are on disk.
 	committed()
 	// clear forgets everything in memory.
 	clear()
@@ -63,7 +69,7 @@ type view interface {
 type follower struct {
 	view
 	x      *Index
-	cursor log.Offset // the first message that is not in the view; under x.mu
+	cursor log.Offset // the first place that is not in the view; written by the follower, under x.mu
 }
 
 const (
@@ -79,14 +85,11 @@ func Open(o Options) (*Index, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.fault == nil {
 		o.fault = func(string, bool) error { return nil }
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("index: %w", err)
 	}
 	db, err := badger.Open(badger.DefaultOptions(o.Dir).
 		WithLogger(nil).
@@ -102,29 +105,63 @@ func Open(o Options) (*Index, error) {
 		WithValueLogFileSize(16 << 20).
 		WithMetricsEnabled(false))
 	if err != nil {
-		return nil, fmt.Errorf("index: %w", err)
+		return nil, fmt.Errorf("index: open %s: %w", o.Dir, err)
 	}
 	x := &Index{o: o, db: db, moved: make(chan struct{})}
-	x.contacts, x.names, x.timeline = newContacts(o.Self, o.Hops), newNames(), newTimeline()
+	x.contacts = newContacts(o.Self, o.Hops)
 	for _, v := range []view{x.contacts, x.names, x.timeline} {
 		f := &follower{view: v, x: x}
 		x.views = append(x.views, f)
 		if err := f.open(); err != nil {
-			return nil, errors.Join(fmt.Errorf("index: view %s: %w", v.name(), err), db.Close())
+			return nil, errors.Join(fmt.Errorf("index: open view %s in %s: %w", v.name(), o.Dir, err), db.Close())
 		}
 	}
 	return x, nil
 }
 
-// Close releases the folder. Run must have ended.
-func (x *Index) Close() error { return x.db.Close() }
+// Close releases the folder. Run must have ended. Who asks for something that is on disk gets ErrClosed from then on.
+func (x *Index) Close() error {
+	x.reading.Lock()
+	defer x.reading.Unlock()
+	return x.db.Close()
+}
+
+// look reads from the store, or fails with ErrClosed. It must not be called within itself.
+func (x *Index) look(do func(txn *badger.Txn) error) error {
+	x.reading.RLock()
+	defer x.reading.RUnlock()
+	if x.db.IsClosed() {
+		return ErrClosed
+	}
+	return x.db.View(do)
+}
 
 func (f *follower) cursorKey() []byte { return []byte{cursorByte, f.prefix()} }
 
+// cursor is what is kept of how far a view is: its version, the first place in the log that is not in it, and the id of the
+// message before that place.
+type cursor struct {
+	version uint32
+	at      log.Offset
+	last    identity.MsgID
+}
+
+func (c cursor) bytes() []byte {
+	b := binary.BigEndian.AppendUint32(nil, c.version)
+	b = binary.BigEndian.AppendUint64(b, uint64(c.at))
+	return append(b, c.last[:]...)
+}
+
+func parseCursor(b []byte) (c cursor, ok bool) {
+	if len(b) != 4+8+32 {
+		return c, false
+	}
+	return cursor{binary.BigEndian.Uint32(b), log.Offset(binary.BigEndian.Uint64(b[4:])), identity.MsgID(b[12:])}, true
+}
+
 // open loads the view, or empties it when it does not belong to this log or program.
 func (f *follower) open() error {
-	var version uint32
-	var last identity.MsgID
+	var c cursor
 	found := false
 	err := f.x.db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get(f.cursorKey())
@@ -134,26 +171,28 @@ func (f *follower) open() error {
 		if err != nil {
 			return err
 		}
-		return item.Value(func(v []byte) error {
-			if found = len(v) == 4+8+32; found {
-				version = binary.BigEndian.Uint32(v)
-				f.cursor = log.Offset(binary.BigEndian.Uint64(v[4:]))
-				last = identity.MsgID(v[12:])
-			}
+		return item.Value(func(b []byte) error {
+			c, found = parseCursor(b)
 			return nil
 		})
 	})
 	if err != nil {
 		return err
 	}
+	logger := f.x.o.Logger.With("view", f.name())
 	switch {
 	case !found:
-	case version != f.version():
-		f.x.o.Logger.Info("view has another version and is built anew", "view", f.name(), "version", version, "want", f.version())
-	case !f.x.holds(f.cursor, last):
-		f.x.o.Logger.Warn("view does not belong to the log and is built anew", "view", f.name())
+	case c.version != f.version():
+		logger.Info("view has another version and is built anew", "version", c.version, "want", f.version())
+	case !f.x.holds(c.at, c.last):
+		logger.Warn("view does not belong to the log and is built anew", "at", c.at, "msg", c.last)
 	default:
-		return f.x.db.View(f.load)
+		err := f.x.db.View(f.load)
+		if !errors.Is(err, errRow) {
+			f.cursor = c.at
+			return err
+		}
+		logger.Warn("view is damaged and is built anew")
 	}
 	return f.reset()
 }
@@ -185,13 +224,13 @@ func (f *follower) reset() error {
 	return nil
 }
 
-// Run keeps the index up to date until ctx ends, and returns nil then, or why it cannot.
+// Run keeps the index up to date until ctx ends, and returns nil then, or else why it cannot. It may be called again.
 func (x *Index) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, f := range x.views {
 		g.Go(func() error {
 			if err := f.run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("view %s: %w", f.name(), err)
+				return fmt.Errorf("view %s at %d: %w", f.name(), f.cursor, err)
 			}
 			return nil
 		})
@@ -199,41 +238,73 @@ func (x *Index) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// run writes what is in the log and waits for more, until ctx ends.
 func (f *follower) run(ctx context.Context) error {
+	feeds := f.x.o.Log
 	batch := make([]log.Message, 0, batchMost)
-	for m, err := range f.x.o.Log.Follow(ctx, f.cursor) {
-		if err != nil {
-			return err
-		}
-		batch = append(batch, m)
-		// Write when there is no more at once.
-		if len(batch) == batchMost || m.Offset()+1 >= f.x.o.Log.Len() {
+	for {
+		end := feeds.Len()
+		for m, err := range feeds.Arrivals(f.cursor, false) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return err
+			}
+			if batch = append(batch, m); len(batch) < batchMost {
+				continue
+			}
 			if err := f.write(batch); err != nil {
 				return err
 			}
 			clear(batch)
 			batch = batch[:0]
 		}
+		if len(batch) > 0 {
+			if err := f.write(batch); err != nil {
+				return err
+			}
+			clear(batch)
+			batch = batch[:0]
+		}
+		// The last places may be empty, those of messages that a power cut took away.
+		f.reach(end)
+		for _, err := range feeds.Follow(ctx, f.cursor) {
+			if err != nil {
+				return err
+			}
+			break // there is more
+		}
 	}
-	return nil
 }
 
-// write adds messages to the view in one transaction, in several if it grows too big.
+// write adds messages to the view in one transaction, in several if they are too big for one.
 func (f *follower) write(batch []log.Message) error {
+	err := f.commit(batch)
+	if half := len(batch) / 2; half > 0 && errors.Is(err, badger.ErrTxnTooBig) {
+		if err = f.write(batch[:half]); err == nil {
+			err = f.write(batch[half:])
+		}
+	}
+	return err
+}
+
+// commit adds messages to the view in one transaction.
+func (f *follower) commit(batch []log.Message) error {
 	if err := f.x.o.fault(f.name(), false); err != nil {
 		return err
 	}
+	f.begin()
 	last := &batch[len(batch)-1]
+	c := cursor{f.version(), last.Offset() + 1, last.Key()}
 	err := f.x.db.Update(func(txn *badger.Txn) error {
 		for i := range batch {
-			if err := f.add(txn, &batch[i]); err != nil {
-				return err
+			m := &batch[i]
+			if err := f.add(txn, m); err != nil {
+				return fmt.Errorf("message %s/%d: %w", m.Author().Short(), m.Sequence(), err)
 			}
 		}
-		cursor := binary.BigEndian.AppendUint32(nil, f.version())
-		cursor = binary.BigEndian.AppendUint64(cursor, uint64(last.Offset()+1))
-		key := last.Key()
-		return txn.Set(f.cursorKey(), append(cursor, key[:]...))
+		return txn.Set(f.cursorKey(), c.bytes())
 	})
 	if err != nil {
 		return err
@@ -242,12 +313,20 @@ func (f *follower) write(batch []log.Message) error {
 		return err
 	}
 	f.committed()
+	f.reach(c.at)
+	return nil
+}
+
+// reach moves the cursor forward.
+func (f *follower) reach(at log.Offset) {
 	f.x.mu.Lock()
 	defer f.x.mu.Unlock()
-	f.cursor = last.Offset() + 1
+	if at <= f.cursor {
+		return
+	}
+	f.cursor = at
 	close(f.x.moved)
 	f.x.moved = make(chan struct{})
-	return nil
 }
 
 // Cursor is the place in the log up to which every view has seen everything.
@@ -265,7 +344,8 @@ func (x *Index) least() log.Offset {
 	return at
 }
 
-// Wait waits until everything before a place in the log is in the index, or ctx ends.
+// Wait waits until everything before a place in the log is in the index, which Run must be writing; or until ctx ends, and returns
+// its error.
 func (x *Index) Wait(ctx context.Context, until log.Offset) error {
 	for {
 		x.mu.Lock()
@@ -282,12 +362,12 @@ func (x *Index) Wait(ctx context.Context, until log.Offset) error {
 	}
 }
 
-// rows calls do with the rows of a view, the prefix byte cut off.
-func rows(txn *badger.Txn, prefix byte, do func(key, value []byte) error) error {
-	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefix}, PrefetchValues: true, PrefetchSize: 100})
+// rows calls do with the rows below a prefix, which is cut off from the keys. Both are only valid during the call.
+func rows(txn *badger.Txn, prefix []byte, do func(key, value []byte) error) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, PrefetchValues: true, PrefetchSize: 100})
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		key := it.Item().Key()[1:]
+		key := it.Item().Key()[len(prefix):]
 		if err := it.Item().Value(func(value []byte) error { return do(key, value) }); err != nil {
 			return err
 		}
@@ -295,4 +375,5 @@ func rows(txn *badger.Txn, prefix byte, do func(key, value []byte) error) error 
 	return nil
 }
 
+// errRow says that a row is none of its view.
 var errRow = errors.New("damaged row")
