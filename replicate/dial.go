@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"time"
 
 	"charkha/identity"
@@ -88,8 +87,7 @@ func (n *Network) reach(ctx context.Context, addr identity.Address) (*session, e
 	if addr.Proto != "net" && addr.Proto != "" {
 		return nil, fmt.Errorf("dial %s: addresses of the kind %q are not supported", addr, addr.Proto)
 	}
-	dialer := net.Dialer{Timeout: dialTimeout}
-	socket, err := dialer.DialContext(ctx, "tcp", addr.HostPort())
+	socket, err := n.o.dial(ctx, addr.HostPort())
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}

@@ -26,6 +26,9 @@ const (
 	maxNotesBody = 4 << 20
 	// maxNotesEntries bounds the feeds that one body may name.
 	maxNotesEntries = 100_000
+	// maxMessage is the most bytes of one message as a peer may spell it: one of 8192 units takes some 50 KB when each is
+	// written as an escape.
+	maxMessage = 64 << 10
 	// drainMost is how many bodies are taken from a stream at once.
 	drainMost = 1024
 )
@@ -34,20 +37,6 @@ const (
 type ebtOptions struct {
 	Version int    `json:"version"`
 	Format  string `json:"format,omitempty"`
-}
-
-// missing reports whether a peer said that it does not have a method, in the words of any implementation.
-func missing(err error) bool {
-	var remote *muxrpc.RemoteError
-	if !errors.As(err, &remote) {
-		return false
-	}
-	for _, text := range []string{"is not in list of allowed methods", "no duplex:", "no such command", "not a function"} {
-		if strings.Contains(remote.Message, text) {
-			return true
-		}
-	}
-	return false
 }
 
 // openEBT opens EBT as the dialling side and exchanges until it ends.
@@ -144,10 +133,15 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 		}
 	})
 	err := g.Wait()
-	if err != nil {
-		return err
+	if s.speaks("ebt") {
+		// Neither side opens EBT twice on a connection: without it, this one is of no use.
+		_ = stream.CloseSend(err) // so that the peer learns the reason
+		if err == nil {
+			err = errors.New("the peer ended EBT")
+		}
+		s.end(err)
 	}
-	return nil
+	return err
 }
 
 // send says and sends what the brain has for the peer.
@@ -166,14 +160,8 @@ func (s *session) send(ctx context.Context, stream *muxrpc.Stream, wake <-chan s
 			}
 		}
 		if send.To > 0 {
-			for m, err := range n.o.Log.Feed(send.Feed, log.Range{From: send.From, To: send.To}) {
-				if err != nil {
-					return err
-				}
-				if err := stream.SendJSON(m.Value()); err != nil {
-					return err
-				}
-				s.sent.Add(1)
+			if err := s.sendRange(stream, send); err != nil {
+				return err
 			}
 		}
 		if notes != nil || send.To > 0 {
@@ -193,25 +181,44 @@ func (s *session) send(ctx context.Context, stream *muxrpc.Stream, wake <-chan s
 	return nil
 }
 
+// sendRange sends messages of a feed, as long as the peer may have them.
+func (s *session) sendRange(stream *muxrpc.Stream, send ebt.Send) error {
+	n := s.n
+	gate := gate{n: n, feed: send.Feed, peer: s.id}
+	for m, err := range n.o.Log.Feed(send.Feed, log.Range{From: send.From, To: send.To}) {
+		if err != nil {
+			return err
+		}
+		open, err := gate.open(&m)
+		if err != nil {
+			return err
+		}
+		if !open {
+			n.event(func(b *ebt.Brain, _ time.Time) { b.Unsent(s.id, send.Feed, m.Sequence()) })
+			return nil
+		}
+		if err := stream.SendJSON(m.Value()); err != nil {
+			return err
+		}
+		s.sent.Add(1)
+	}
+	return nil
+}
+
 // intake takes in what a peer sends on EBT. It belongs to the receiving goroutine.
 type intake struct {
 	s     *session
 	raws  [][]byte
-	next  map[identity.ID]int64            // the sequence that the next message of a feed should have
-	early map[identity.ID]map[int64][]byte // messages that came before their turn
-	held  int                              // of these, in all
-	asked map[identity.ID]int64            // where a feed was when it was asked for again
+	next  map[identity.ID]int64 // the sequence that the next message of a feed should have
+	early early
+	asked map[identity.ID]int64 // where a feed was when it was asked for again
 }
-
-// maxEarly bounds the messages of a connection that wait for those before them.
-const maxEarly = 256
 
 // take takes bodies in their order.
 func (in *intake) take(bodies []muxrpc.Body) error {
 	n := in.s.n
 	if in.next == nil {
 		in.next = map[identity.ID]int64{}
-		in.early = map[identity.ID]map[int64][]byte{}
 		in.asked = map[identity.ID]int64{}
 	}
 	clear(in.next)
@@ -224,7 +231,7 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 		now := n.o.Now()
 		for ; run < len(bodies); run++ {
 			author, seq, ok := log.Peek(bodies[run].Data)
-			if !ok {
+			if !ok || len(bodies[run].Data) > maxMessage {
 				break
 			}
 			if !n.brain.Received(now, in.s.id, author, seq) {
@@ -237,10 +244,12 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 			switch {
 			case seq == next:
 				in.raws = append(in.raws, bodies[run].Data)
-				next = in.unstash(author, next+1)
+				in.raws, next = in.early.take(in.raws, author, next+1)
 			case seq > next:
-				in.stash(author, seq, bodies[run].Data)
+				in.early.put(author, seq, bodies[run].Data)
 				gaps = append(gaps, author)
+			default: // a duplicate, or the other branch of a fork: the log tells
+				in.raws = append(in.raws, bodies[run].Data)
 			}
 			in.next[author] = next
 		}
@@ -249,11 +258,20 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 		if len(bodies) == 0 {
 			break
 		}
-		notes, err := ebt.ParseNotes(bodies[0].Data, maxNotesEntries)
+		body := bodies[0].Data
 		bodies = bodies[1:]
+		author, seq, ok := log.Peek(body)
+		var notes ebt.Notes
+		var err error
+		if ok {
+			err = fmt.Errorf("a message of %d bytes", len(body))
+		} else if notes, err = ebt.ParseNotes(body, maxNotesEntries); err != nil {
+			err = fmt.Errorf("neither notes nor a message: %w", err)
+		}
 		if err != nil {
+			in.s.refuse(refusal{in.s.id, author, log.Invalid.String()}, 1, seq, err)
 			if in.s.bad(1) {
-				return fmt.Errorf("what it sent is neither notes nor a message: %w", err)
+				return errTooBad
 			}
 			continue
 		}
@@ -267,7 +285,7 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 		return err
 	}
 	for _, author := range gaps {
-		if len(in.early[author]) == 0 {
+		if len(in.early.feeds[author]) == 0 {
 			continue
 		}
 		n.event(func(b *ebt.Brain, now time.Time) {
@@ -278,42 +296,6 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 		})
 	}
 	return nil
-}
-
-// stash keeps a message that came too early.
-func (in *intake) stash(author identity.ID, seq int64, raw []byte) {
-	if in.held >= maxEarly {
-		clear(in.early)
-		in.held = 0
-	}
-	feed := in.early[author]
-	if feed == nil {
-		feed = map[int64][]byte{}
-		in.early[author] = feed
-	}
-	if feed[seq] == nil {
-		in.held++
-		feed[seq] = append([]byte(nil), raw...)
-	}
-}
-
-// unstash takes the messages whose turn it is now.
-func (in *intake) unstash(author identity.ID, next int64) int64 {
-	feed := in.early[author]
-	for len(feed) > 0 {
-		raw := feed[next]
-		if raw == nil {
-			break
-		}
-		in.raws = append(in.raws, raw)
-		delete(feed, next)
-		in.held--
-		next++
-	}
-	if feed != nil && len(feed) == 0 {
-		delete(in.early, author)
-	}
-	return next
 }
 
 // flush appends what was gathered to the log.
@@ -330,6 +312,16 @@ func (in *intake) flush() error {
 // bad counts messages that nobody honest sends; true: too many.
 func (s *session) bad(n int64) bool { return s.invalid.Add(n) > maxInvalid }
 
+var errTooBad = fmt.Errorf("it sent more than %d invalid messages", maxInvalid)
+
+// refuse counts n messages that are not taken, for a reason, and says so.
+func (s *session) refuse(k refusal, n, seq int64, why error) {
+	s.refused.Add(n)
+	if total, tell := s.n.refusals.add(k, n); tell {
+		s.n.log.Warn("message refused", "peer", k.peer, "feed", k.feed, "seq", seq, "status", k.status, "err", why, "count", total)
+	}
+}
+
 // ingest appends messages that the peer sent to the log and tells the brain what became of them. It returns how many the log
 // refused. An error ends the session.
 func (s *session) ingest(raws [][]byte) (refusals int, err error) {
@@ -338,8 +330,12 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	type first struct {
+		count, seq int64
+		err        error
+	}
 	heads := map[identity.ID]int64{}
-	refused := map[identity.ID]struct{}{}
+	refused := map[refusal]first{}
 	bad := int64(0)
 	for i := range results {
 		r := &results[i]
@@ -349,32 +345,37 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 			heads[r.Author] = r.Sequence
 		case log.Duplicate, log.Gap:
 		default:
-			s.refused.Add(1)
 			refusals++
-			author := r.Author
+			author, seq := r.Author, r.Sequence
 			if author.IsZero() {
-				author, _, _ = log.Peek(raws[i])
+				author, seq, _ = log.Peek(raws[i])
 			}
 			if r.Status == log.Invalid {
 				bad++
 			}
-			if _, told := refused[author]; !told {
-				n.log.Warn("message refused", "peer", s.id, "feed", author, "seq", r.Sequence, "status", r.Status.String(), "err", r.Err)
+			k := refusal{s.id, author, r.Status.String()}
+			f, ok := refused[k]
+			if !ok {
+				f.seq, f.err = seq, r.Err
 			}
-			refused[author] = struct{}{}
+			f.count++
+			refused[k] = f
 		}
+	}
+	for k, f := range refused {
+		s.refuse(k, f.count, f.seq, f.err)
 	}
 	n.event(func(b *ebt.Brain, now time.Time) {
 		for author, head := range heads {
 			b.Stored(now, author, head, s.id)
 		}
-		for author := range refused {
-			b.Refused(now, s.id, author)
+		for k := range refused {
+			b.Refused(now, s.id, k.feed)
 		}
 	})
 	n.checkOwn()
 	if s.bad(bad) {
-		return refusals, fmt.Errorf("more than %d invalid messages", maxInvalid)
+		return refusals, errTooBad
 	}
 	return refusals, nil
 }
@@ -415,9 +416,17 @@ func (n *Network) loadClock(id identity.ID) ebt.Clock {
 	return clock
 }
 
+// maxClocks is with how many peers remembered strangers are not remembered any more: anybody can make keys and connect.
+const maxClocks = 4096
+
 // saveClock keeps what a peer has.
 func (n *Network) saveClock(id identity.ID, clock ebt.Clock) {
 	file := n.clockFile(id)
+	if !n.o.Graph.Wanted(id) {
+		if files, err := os.ReadDir(filepath.Dir(file)); err == nil && len(files) >= maxClocks {
+			return
+		}
+	}
 	data, err := json.Marshal(clock)
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(file), 0o700)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"charkha/identity"
 	"charkha/log"
 	"charkha/muxrpc"
@@ -129,10 +131,24 @@ func (n *Network) createHistoryStream(ctx context.Context, req *muxrpc.Request, 
 	if err != nil {
 		return err
 	}
+	if err := n.serveHistory(ctx, o, req, s); err != errCold {
+		return err
+	}
+	return nil
+}
+
+// errCold ends a stream whose feed's author blocks the peer.
+var errCold = errors.New("the author blocks the peer")
+
+func (n *Network) serveHistory(ctx context.Context, o historyOptions, req *muxrpc.Request, s *muxrpc.Stream) error {
 	peer, _ := req.Peer.(*session)
 	cold := func() bool { return peer != nil && n.o.Graph.Blocks(o.ID, peer.id) }
 	if cold() {
-		return nil
+		return errCold
+	}
+	gate := gate{n: n, feed: o.ID}
+	if peer != nil {
+		gate.peer = peer.id
 	}
 	sub := n.live.subscribe(o.ID, o.Live)
 	defer n.live.unsubscribe(o.ID, sub)
@@ -169,6 +185,15 @@ func (n *Network) createHistoryStream(ctx context.Context, req *muxrpc.Request, 
 			if err != nil {
 				return err
 			}
+			if peer != nil {
+				open, err := gate.open(&m)
+				if err != nil {
+					return err
+				}
+				if !open {
+					return errCold
+				}
+			}
 			if err := send(m); err != nil {
 				return err
 			}
@@ -198,7 +223,7 @@ func (n *Network) createHistoryStream(ctx context.Context, req *muxrpc.Request, 
 		case <-sub.news:
 		}
 		if cold() {
-			return nil
+			return errCold
 		}
 		if err := part(false); err != nil {
 			return err
@@ -284,37 +309,40 @@ func (s *session) history(ctx context.Context) {
 	var g sync.WaitGroup
 	defer g.Wait()
 	defer cancel()
-	live := map[identity.ID]bool{}    // a live stream is open
-	refused := map[identity.ID]bool{} // it sent what the log does not take
-	ended := make(chan identity.ID)   // a live stream has ended
+	live := map[identity.ID]context.CancelFunc{} // live streams that are open
+	done := map[identity.ID]bool{}               // looked at since the last time when all were
+	refused := map[identity.ID]bool{}            // it sent what the log does not take
+	ended := make(chan identity.ID)              // a live stream has ended
+	every := time.NewTicker(historyEvery)
+	defer every.Stop()
 	for {
 		changed := s.graphChanged()
 		var todo []identity.ID
 		for _, feed := range s.n.o.Graph.WantedFeeds() {
-			if !live[feed] && !refused[feed] && !s.n.o.Graph.Blocks(feed, s.id) {
+			if live[feed] == nil && !done[feed] && !refused[feed] && s.mayAsk(feed) {
 				todo = append(todo, feed)
 			}
 		}
-		// Our own feed and what we know least of come first.
-		slices.SortFunc(todo, func(a, b identity.ID) int {
+		for feed, stop := range live {
+			if !s.mayAsk(feed) {
+				stop()
+			}
+		}
+		slices.SortFunc(todo, func(a, b identity.ID) int { // our own feed comes first
 			if (a == s.n.self) != (b == s.n.self) {
 				return map[bool]int{true: -1, false: 1}[a == s.n.self]
 			}
 			return slices.Compare(a[:], b[:])
 		})
 		var mu sync.Mutex
-		var fetch sync.WaitGroup
-		places := make(chan struct{}, historyParallel)
+		var fetch errgroup.Group
+		fetch.SetLimit(historyParallel)
 		for _, feed := range todo {
-			select {
-			case places <- struct{}{}:
-			case <-ctx.Done():
-			}
 			if ctx.Err() != nil {
 				break
 			}
-			fetch.Go(func() {
-				defer func() { <-places }()
+			done[feed] = true
+			fetch.Go(func() error {
 				err := s.fetch(ctx, feed, false)
 				if errors.Is(err, errRefusedFeed) {
 					mu.Lock()
@@ -323,9 +351,10 @@ func (s *session) history(ctx context.Context) {
 				} else if err != nil && ctx.Err() == nil {
 					s.n.log.Debug("history stream", "peer", s.id, "feed", feed, "err", err)
 				}
+				return nil
 			})
 		}
-		fetch.Wait()
+		_ = fetch.Wait()
 		for _, feed := range todo {
 			if len(live) >= historyLive || ctx.Err() != nil {
 				break
@@ -333,16 +362,17 @@ func (s *session) history(ctx context.Context) {
 			if refused[feed] {
 				continue
 			}
-			live[feed] = true
+			fctx, stop := context.WithCancel(ctx)
+			live[feed] = stop
 			g.Go(func() {
-				_ = s.fetch(ctx, feed, true) // a refusal is found again, and remembered, by the next look
+				defer stop()
+				_ = s.fetch(fctx, feed, true) // a refusal is found again, and remembered, by the next look
 				select {
 				case ended <- feed:
 				case <-ctx.Done():
 				}
 			})
 		}
-		timer := time.NewTimer(historyEvery)
 	wait:
 		for {
 			select {
@@ -350,18 +380,21 @@ func (s *session) history(ctx context.Context) {
 				delete(live, feed)
 			case <-changed:
 				break wait
-			case <-timer.C:
+			case <-every.C:
+				clear(done)
 				break wait
 			case <-s.opened: // the peer speaks EBT after all
-				timer.Stop()
 				return
 			case <-ctx.Done():
-				timer.Stop()
 				return
 			}
 		}
-		timer.Stop()
 	}
+}
+
+// mayAsk reports whether the peer may be asked for a feed.
+func (s *session) mayAsk(feed identity.ID) bool {
+	return s.n.o.Graph.Wanted(feed) && !s.n.o.Graph.Blocks(feed, s.id)
 }
 
 // errRefusedFeed says that the peer sent what the log does not take.
@@ -384,23 +417,36 @@ func (s *session) fetch(ctx context.Context, feed identity.ID, live bool) error 
 		return err
 	}
 	defer stream.Close()
-	var raws [][]byte
+	var early early // ssb-db2 sends messages of one millisecond in any order
 	for {
 		bodies, err := stream.RecvBatch(drainMost)
-		raws = raws[:0]
+		head, _ := n.o.Log.Head(feed)
+		raws, next := early.take(nil, feed, head.Sequence+1)
 		for _, b := range bodies {
 			raw, ok := valueOf(b.Data)
 			if !ok {
 				continue // {"sync":true}
 			}
-			if author, _, ok := log.Peek(raw); ok && author != feed {
-				s.bad(1)
-				return fmt.Errorf("%w: a message of %s was sent in its place", errRefusedFeed, author)
+			author, seq, ok := log.Peek(raw)
+			switch {
+			case ok && author != feed:
+				err := fmt.Errorf("%w: a message of %s was sent in its place", errRefusedFeed, author)
+				s.refuse(refusal{s.id, feed, "not asked for"}, 1, seq, err)
+				if s.bad(1) {
+					s.end(errTooBad)
+				}
+				return err
+			case ok && seq > next:
+				early.put(feed, seq, raw)
+			case ok && seq == next:
+				raws = append(raws, raw)
+				raws, next = early.take(raws, feed, next+1)
+			default: // a duplicate, a fork, or no message at all: the log tells
+				raws = append(raws, raw)
 			}
-			raws = append(raws, raw)
 		}
 		if len(raws) > 0 {
-			if !n.o.Graph.Wanted(feed) {
+			if !s.mayAsk(feed) {
 				return nil
 			}
 			refusals, err := s.ingest(raws)

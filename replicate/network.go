@@ -52,8 +52,10 @@ type Options struct {
 	RedialLeast, RedialMost time.Duration
 	// MaxHandshakes bounds the connections that have not said who they are, in all and from one address: 0 is 64 and 8.
 	MaxHandshakes, MaxHandshakesAddress int
-	// MaxPeers bounds the peers that are connected at once: 0 is 1000.
+	// MaxPeers bounds the peers that are connected at once, those that we dialled aside: 0 is 1000.
 	MaxPeers int
+
+	dial func(ctx context.Context, hostport string) (net.Conn, error) // nil: TCP
 }
 
 // Network is the node's connections.
@@ -81,7 +83,8 @@ type Network struct {
 	wanted  map[identity.ID]struct{}
 	wakers  map[identity.ID]chan struct{} // of the sending goroutines
 
-	live liveHub
+	live     liveHub
+	refusals refusals
 }
 
 // ErrStopped says that the network is not running.
@@ -106,6 +109,12 @@ func New(o Options) (*Network, error) {
 	}
 	if o.OwnFetched == nil {
 		o.OwnFetched = func() {}
+	}
+	if o.dial == nil {
+		dialer := net.Dialer{Timeout: dialTimeout}
+		o.dial = func(ctx context.Context, hostport string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", hostport)
+		}
 	}
 	orDefault(&o.HistoryAfter, 5*time.Second)
 	orDefault(&o.RedialLeast, time.Second)
@@ -341,7 +350,7 @@ func (n *Network) regraph() {
 	n.mu.Unlock()
 	for _, s := range sessions {
 		if n.o.Graph.Blocks(n.self, s.id) {
-			s.end(errBlocked)
+			_ = n.task(func() { s.end(errBlocked) }) // stopped: all sessions end
 			continue
 		}
 		s.regraph()

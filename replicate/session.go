@@ -64,7 +64,7 @@ func (n *Network) enter(s *session) error {
 			return ErrStopped
 		}
 		if old == nil {
-			if len(n.sessions) >= n.o.MaxPeers {
+			if !s.outgoing && len(n.sessions) >= n.o.MaxPeers {
 				n.mu.Unlock()
 				return fmt.Errorf("%d peers are connected already", n.o.MaxPeers)
 			}
@@ -153,6 +153,13 @@ func (s *session) choose(via string) bool {
 	return true
 }
 
+// speaks reports whether messages are exchanged in a way.
+func (s *session) speaks(via string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.via == via
+}
+
 // peer describes the session. Network.mu is held.
 func (s *session) peer() Peer {
 	stats := s.conn.Stats()
@@ -173,13 +180,10 @@ func (s *session) peer() Peer {
 func (s *session) replicate(ctx context.Context) {
 	if s.outgoing {
 		err := s.openEBT(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || s.speaks("ebt") {
 			return
 		}
-		if !missing(err) {
-			s.n.log.Info("EBT ended", "peer", s.id, "err", err)
-			return
-		}
+		s.n.log.Debug("no EBT", "peer", s.id, "err", err)
 	} else {
 		timer := time.NewTimer(s.n.o.HistoryAfter)
 		defer timer.Stop()

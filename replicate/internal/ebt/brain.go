@@ -1,6 +1,7 @@
 package ebt
 
 import (
+	"slices"
 	"time"
 
 	"charkha/identity"
@@ -156,7 +157,7 @@ func (b *Brain) shared(f *feed, p *peer) bool { return f.want && !b.o.Blocks(f.i
 func (b *Brain) Connect(now time.Time, id identity.ID, remembered Clock, dialled bool) {
 	p := &peer{id: id, clock: Clock{}, feeds: map[*feed]*exchange{}, lazy: map[*feed]struct{}{}, failed: map[*feed]failure{}, lastNews: now}
 	for feed, seq := range remembered {
-		if f := b.feeds[feed]; f != nil {
+		if f := b.feeds[feed]; f != nil && b.shared(f, p) {
 			p.clock[feed] = seq
 		}
 	}
@@ -183,7 +184,7 @@ func (b *Brain) begin(now time.Time, p *peer, f *feed) {
 		return
 	}
 	b.exchange(p, f)
-	if f.source == nil {
+	if f.source == nil && !p.failed[f].refused {
 		b.ask(now, p, f)
 	} else {
 		b.say(p, f, false)
@@ -234,6 +235,9 @@ func (b *Brain) Clock(id identity.ID) Clock {
 	return nil
 }
 
+// maxAnswers is with how many notes waiting for a peer it gets no answers about feeds that are not wanted.
+const maxAnswers = 1 << 15
+
 // Notes takes what a peer says.
 func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	p := b.peers[id]
@@ -246,14 +250,13 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	for feed, note := range notes {
 		f := b.feeds[feed]
 		if f == nil || !b.shared(f, p) {
-			// Nothing is kept, only answered; a peer that says None itself needs no answer.
-			if note.Replicate() {
+			// Nothing is kept, only answered; a peer that says None itself needs no answer. One that does not take the answers
+			// gets no more of them; it asks again when it comes back.
+			if note.Replicate() && len(p.notes) < maxAnswers {
 				p.put(feed, None)
 				b.wake(p)
 			}
-			if f != nil {
-				p.clock[feed] = note.Sequence()
-			}
+			delete(p.clock, feed)
 			continue
 		}
 		b.note(now, p, f, note)
@@ -316,11 +319,11 @@ func (b *Brain) enqueue(p *peer, f *feed, x *exchange) {
 	}
 }
 
-// Received notes that a peer sent messages of a feed up to seq, whatever becomes of them, and reports whether the feed is one
-// that is exchanged with it.
+// Received notes that a peer sent messages of a feed up to seq, whatever becomes of them, and reports whether they are to be
+// looked at: the feed is exchanged with the peer, and nothing that it sent of it was refused.
 func (b *Brain) Received(now time.Time, id, feed identity.ID, seq int64) bool {
 	p, f := b.peers[id], b.feeds[feed]
-	if p == nil || f == nil || !b.shared(f, p) {
+	if p == nil || f == nil || !b.shared(f, p) || p.failed[f].refused {
 		return false
 	}
 	x := b.exchange(p, f)
@@ -427,7 +430,12 @@ func (b *Brain) drop(p *peer, f *feed) {
 	}
 	delete(p.feeds, f)
 	delete(p.lazy, f)
-	delete(p.failed, f)
+	if !p.failed[f].refused {
+		delete(p.failed, f)
+	}
+	// Nothing is remembered of what is not exchanged: should it be wanted again, it has to be spoken of again, for the peer
+	// takes our None for lasting.
+	delete(p.clock, f.id)
 	if f.source == p {
 		f.source = nil
 	}
@@ -515,6 +523,20 @@ func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, lat
 		break
 	}
 	return notes, send, later
+}
+
+// Unsent takes back a part of what Next gave to send: the messages of a feed from a sequence on did not go to the peer. They
+// go when the feed has news or the peer asks again.
+func (b *Brain) Unsent(id, feedID identity.ID, from int64) {
+	if p, f := b.peers[id], b.feeds[feedID]; p != nil && f != nil {
+		if x := p.feeds[f]; x != nil {
+			x.sent = min(x.sent, from-1)
+			if x.queued {
+				x.queued = false
+				p.queue = slices.DeleteFunc(p.queue, func(q *feed) bool { return q == f })
+			}
+		}
+	}
 }
 
 // Claimed is the highest sequence that a connected peer says it has of a feed, and how many say that they have any.
