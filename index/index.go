@@ -238,44 +238,24 @@ func (x *Index) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// run writes what is in the log and waits for more, until ctx ends.
+// run writes what comes until ctx ends.
 func (f *follower) run(ctx context.Context) error {
-	feeds := f.x.o.Log
 	batch := make([]log.Message, 0, batchMost)
-	for {
-		end := feeds.Len()
-		for m, err := range feeds.Arrivals(f.cursor, false) {
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil {
-				return err
-			}
-			if batch = append(batch, m); len(batch) < batchMost {
-				continue
-			}
+	for m, err := range f.x.o.Log.Follow(ctx, f.cursor) {
+		if err != nil {
+			return err
+		}
+		batch = append(batch, m)
+		// Write when there is no more at once: the last message stands right before Len.
+		if len(batch) == batchMost || m.Offset()+1 >= f.x.o.Log.Len() {
 			if err := f.write(batch); err != nil {
 				return err
 			}
 			clear(batch)
 			batch = batch[:0]
-		}
-		if len(batch) > 0 {
-			if err := f.write(batch); err != nil {
-				return err
-			}
-			clear(batch)
-			batch = batch[:0]
-		}
-		// The last places may be empty, those of messages that a power cut took away.
-		f.reach(end)
-		for _, err := range feeds.Follow(ctx, f.cursor) {
-			if err != nil {
-				return err
-			}
-			break // there is more
 		}
 	}
+	return nil
 }
 
 // write adds messages to the view in one transaction, in several if they are too big for one.
@@ -313,20 +293,12 @@ func (f *follower) commit(batch []log.Message) error {
 		return err
 	}
 	f.committed()
-	f.reach(c.at)
-	return nil
-}
-
-// reach moves the cursor forward.
-func (f *follower) reach(at log.Offset) {
 	f.x.mu.Lock()
 	defer f.x.mu.Unlock()
-	if at <= f.cursor {
-		return
-	}
-	f.cursor = at
+	f.cursor = c.at
 	close(f.x.moved)
 	f.x.moved = make(chan struct{})
+	return nil
 }
 
 // Cursor is the place in the log up to which every view has seen everything.

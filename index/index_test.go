@@ -130,8 +130,9 @@ func store(t testing.TB, l *log.Log, raws ...[]byte) {
 // running is an index that follows its log.
 type running struct {
 	*Index
-	t    testing.TB
-	stop func() error // ends Run, closes the index, and returns what Run returned
+	t     testing.TB
+	ended chan struct{} // closed when Run has returned
+	stop  func() error  // ends Run, closes the index, and returns what Run returned
 }
 
 // start opens an index and runs it until the test ends, or stop is called.
@@ -144,13 +145,20 @@ func start(t testing.TB, o Options) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return run(t, x)
+}
+
+func run(t testing.TB, x *Index) *running {
 	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- x.Run(ctx) }()
-	r := &running{Index: x, t: t}
+	r := &running{Index: x, t: t, ended: make(chan struct{})}
+	var err error
+	go func() {
+		err = x.Run(ctx)
+		close(r.ended)
+	}()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
-		err := <-ran
+		<-r.ended
 		if cerr := x.Close(); cerr != nil {
 			t.Error(cerr)
 		}
