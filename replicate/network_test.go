@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -83,6 +84,8 @@ type testNode struct {
 type nodeOptions struct {
 	noEBT bool // to peers, it looks like a node without EBT
 	dir   string
+	mem   *memNet // nil: TCP on loopback
+	book  *book   // takes down what is logged
 	set   func(*Options)
 }
 
@@ -97,10 +100,17 @@ func startNode(t *testing.T, n byte, graph *fakeGraph, o nodeOptions) *testNode 
 		t.Fatal(err)
 	}
 	graph.wanted[key.ID()] = true
-	logger := slog.New(slog.NewTextHandler(testWriter{t, key.ID()}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var out io.Writer = testWriter{t, key.ID()}
+	if o.book != nil {
+		out = o.book
+	}
+	logger := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	opts := Options{Key: key, NetworkKey: testNetwork, Log: l, Graph: graph, Dir: o.dir, Logger: logger, HistoryAfter: 1}
 	if !o.noEBT {
 		opts.HistoryAfter = 0
+	}
+	if o.mem != nil {
+		opts.dial = o.mem.dial
 	}
 	if o.set != nil {
 		o.set(&opts)
@@ -118,8 +128,11 @@ func startNode(t *testing.T, n byte, graph *fakeGraph, o nodeOptions) *testNode 
 		t.Fatal(err)
 	}
 	net.Serve(r, r)
-	addr, err := net.Listen("net:127.0.0.1:0")
-	if err != nil {
+	var addr identity.Address
+	if o.mem != nil {
+		addr = identity.Address{Proto: "net", Host: "node", Port: int(n), Key: key.ID()}
+		net.listeners = append(net.listeners, o.mem.listen(addr.HostPort()))
+	} else if addr, err = net.Listen("net:127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
