@@ -27,8 +27,8 @@ type kept struct {
 	err   error
 }
 
-// Connect connects to an address. It returns nil when the connection can be used, or is there already, and else says why
-// not.
+// Connect connects to an address, once Run has begun. It returns nil when the connection can be used, or is there already, and
+// else says why not.
 func (n *Network) Connect(ctx context.Context, addr identity.Address) error {
 	if addr.Key == n.self {
 		return errors.New("that is our own key")
@@ -36,8 +36,13 @@ func (n *Network) Connect(ctx context.Context, addr identity.Address) error {
 	if n.o.Graph.Blocks(n.self, addr.Key) {
 		return fmt.Errorf("%s: %w", addr.Key, errBlocked)
 	}
+	select {
+	case <-n.running:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	n.mu.Lock()
-	if n.ctx == nil || n.stopped {
+	if n.stopped {
 		n.mu.Unlock()
 		return ErrStopped
 	}

@@ -106,10 +106,15 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var g errgroup.Group
+	owed := make(chan []identity.ID)
 	g.Go(func() error {
 		defer cancel()
 		defer stream.Close()
-		return s.send(ctx, stream, wake)
+		return s.send(ctx, stream, wake, owed)
+	})
+	g.Go(func() error {
+		s.fetchOwed(ctx, owed)
+		return nil
 	})
 	g.Go(func() error {
 		defer cancel()
@@ -144,14 +149,45 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 	return err
 }
 
-// send says and sends what the brain has for the peer.
-func (s *session) send(ctx context.Context, stream *muxrpc.Stream, wake <-chan struct{}) error {
+// fetchOwed fetches feeds by history stream that the peer claims to have and does not send over EBT.
+//
+// epidemic-broadcast-trees up to version 7 (ssb-server 16) never believes that a peer has less than it once said. A node whose
+// log lost something, or was lost as a whole, would wait for ever. Our own feed is asked for at once while it may not be
+// published to.
+func (s *session) fetchOwed(ctx context.Context, owed <-chan []identity.ID) {
+	var feeds []identity.ID
+	if !s.n.o.Log.Confirmed(s.n.self) {
+		feeds = []identity.ID{s.n.self}
+	}
+	for {
+		for _, feed := range feeds {
+			if err := s.fetch(ctx, feed, false); err != nil && ctx.Err() == nil {
+				s.n.log.Debug("history stream", "peer", s.id, "feed", feed, "err", err)
+			}
+		}
+		select {
+		case feeds = <-owed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send says and sends what the brain has for the peer. The feeds that the peer owes go to owed, when somebody takes them.
+func (s *session) send(ctx context.Context, stream *muxrpc.Stream, wake <-chan struct{}, owed chan<- []identity.ID) error {
 	n := s.n
 	for ctx.Err() == nil {
 		n.brainMu.Lock()
 		now := n.o.Now()
 		notes, send, later := n.brain.Next(now, s.id)
+		stalled := n.brain.Owed(s.id)
 		n.brainMu.Unlock()
+		if len(stalled) > 0 {
+			select {
+			case owed <- stalled:
+			default: // some are being fetched: what is owed still will stall again
+			}
+		}
 		if notes != nil {
 			for piece := range notes.JSON() {
 				if err := stream.SendJSON(piece); err != nil {

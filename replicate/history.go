@@ -400,24 +400,43 @@ func (s *session) mayAsk(feed identity.ID) bool {
 // errRefusedFeed says that the peer sent what the log does not take.
 var errRefusedFeed = errors.New("the peer's copy of the feed was refused")
 
-// fetch asks for what follows our head of a feed and appends it.
+// fetch asks for what follows our head of a feed and appends it, until there is no more.
 func (s *session) fetch(ctx context.Context, feed identity.ID, live bool) error {
+	for {
+		before, _ := s.n.o.Log.Head(feed)
+		whole, err := s.fetchOnce(ctx, feed, before.Sequence, live)
+		if err != nil {
+			return err
+		}
+		head, _ := s.n.o.Log.Head(feed)
+		if whole && feed == s.n.self && !live && head.Sequence > 0 && !s.n.o.Log.Confirmed(feed) {
+			s.n.o.OwnFetched()
+		}
+		if whole || head.Sequence == before.Sequence {
+			return nil
+		}
+	}
+}
+
+// fetchOnce is one history stream from our head on. It reports whether all of it was taken in: not when messages were left
+// over whose predecessors did not come, or came too late.
+func (s *session) fetchOnce(ctx context.Context, feed identity.ID, head int64, live bool) (whole bool, err error) {
 	n := s.n
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	head, _ := n.o.Log.Head(feed)
 	opts := struct {
 		ID   identity.ID `json:"id"`
 		Seq  int64       `json:"seq"`
 		Live bool        `json:"live"`
 		Keys bool        `json:"keys"`
-	}{ID: feed, Seq: head.Sequence + 1, Live: live}
+	}{ID: feed, Seq: head + 1, Live: live}
 	stream, err := s.conn.Open(ctx, muxrpc.CallOptions{Kind: muxrpc.Source, Patient: true}, "createHistoryStream", opts)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer stream.Close()
 	var early early // ssb-db2 sends messages of one millisecond in any order
+	last := head    // the highest sequence that came
 	for {
 		bodies, err := stream.RecvBatch(drainMost)
 		head, _ := n.o.Log.Head(feed)
@@ -428,6 +447,7 @@ func (s *session) fetch(ctx context.Context, feed identity.ID, live bool) error 
 				continue // {"sync":true}
 			}
 			author, seq, ok := log.Peek(raw)
+			last = max(last, seq)
 			switch {
 			case ok && author != feed:
 				err := fmt.Errorf("%w: a message of %s was sent in its place", errRefusedFeed, author)
@@ -435,7 +455,7 @@ func (s *session) fetch(ctx context.Context, feed identity.ID, live bool) error 
 				if s.bad(1) {
 					s.end(errTooBad)
 				}
-				return err
+				return false, err
 			case ok && seq > next:
 				early.put(feed, seq, raw)
 			case ok && seq == next:
@@ -447,25 +467,23 @@ func (s *session) fetch(ctx context.Context, feed identity.ID, live bool) error 
 		}
 		if len(raws) > 0 {
 			if !s.mayAsk(feed) {
-				return nil
+				return false, nil
 			}
 			refusals, err := s.ingest(raws)
 			if err != nil {
 				s.end(err)
-				return err
+				return false, err
 			}
 			if refusals > 0 {
-				return errRefusedFeed
+				return false, errRefusedFeed
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			if h, ok := n.o.Log.Head(feed); ok && feed == n.self && !live && h.Sequence > 0 && !n.o.Log.Confirmed(n.self) {
-				n.o.OwnFetched()
-			}
-			return nil
+			h, _ := n.o.Log.Head(feed)
+			return h.Sequence >= last, nil
 		}
 		if err != nil {
-			return err
+			return false, err
 		}
 	}
 }

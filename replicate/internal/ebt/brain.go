@@ -50,6 +50,7 @@ type peer struct {
 	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
 	failed   map[*feed]failure
+	owed     []identity.ID // feeds that stalled and were not told by Owed yet
 }
 
 // exchange is how a feed stands between us and a peer.
@@ -479,9 +480,22 @@ func (b *Brain) Tick(now time.Time) {
 			}
 			p.failed[f] = failure{at: now}
 			f.since = now
+			p.owed = append(p.owed, f.id)
+			b.wake(p)
 			b.another(now, f)
 		}
 	}
+}
+
+// Owed returns the feeds that a peer claims to have more of and does not send, once each time that one stalls.
+func (b *Brain) Owed(id identity.ID) []identity.ID {
+	p := b.peers[id]
+	if p == nil {
+		return nil
+	}
+	owed := p.owed
+	p.owed = nil
+	return owed
 }
 
 // Next returns what to tell a peer and what to send to it now: notes go first, and either may be empty. What was returned is
