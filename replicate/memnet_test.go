@@ -214,7 +214,50 @@ type rawPeer struct {
 	t    *testing.T
 	key  identity.KeyPair
 	conn *muxrpc.Conn
-	done chan error
+	// valve stops the reading of the connection, as if the peer hung.
+	valve *valve
+	done  chan error
+}
+
+type valve struct {
+	net.Conn
+	mu   sync.Mutex
+	open chan struct{} // closed while it is open
+}
+
+func newValve(conn net.Conn) *valve {
+	v := &valve{Conn: conn}
+	v.read()
+	return v
+}
+
+func (v *valve) Read(b []byte) (int, error) {
+	n, err := v.Conn.Read(b)
+	v.mu.Lock()
+	open := v.open
+	v.mu.Unlock()
+	<-open
+	return n, err
+}
+
+// stop lets one more packet through at most.
+func (v *valve) stop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.open = make(chan struct{})
+}
+
+func (v *valve) read() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.open == nil {
+		v.open = make(chan struct{})
+	}
+	select {
+	case <-v.open:
+	default:
+		close(v.open)
+	}
 }
 
 // dialRaw connects to a node as key, serving methods.
@@ -245,11 +288,13 @@ func runRaw(t *testing.T, key identity.KeyPair, conn net.Conn, methods ...muxrpc
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &rawPeer{t: t, key: key, conn: muxrpc.New(conn, muxrpc.Options{Registry: r}), done: make(chan error, 1)}
+	v := newValve(conn)
+	p := &rawPeer{t: t, key: key, conn: muxrpc.New(v, muxrpc.Options{Registry: r}), valve: v, done: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { p.done <- p.conn.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
+		v.read()
 		<-p.done
 	})
 	return p
