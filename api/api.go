@@ -12,6 +12,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"iter"
 	"time"
@@ -45,6 +46,17 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.conn()...)
 	all = append(all, a.charkha()...)
 	return all
+}
+
+// indexWait is how long an answer from the index waits for it to know what the log has: who has just published wants to see
+// it. During a long sync the answer is what is indexed so far.
+const indexWait = time.Second
+
+// settle waits for the index.
+func (a *API) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, indexWait)
+	defer cancel()
+	_ = a.Index.Wait(ctx, a.Log.Len()) // late is no failure
 }
 
 // sendKVT sends messages as {key, value, timestamp} until they end.

@@ -93,13 +93,14 @@ func (a *API) peers(context.Context, *muxrpc.Request) (any, error) {
 	return peers, nil
 }
 
-func (a *API) timeline(_ context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+func (a *API) timeline(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
 	o := struct {
 		Limit int `json:"limit"`
 	}{Limit: -1}
 	if err := req.Decode(&o); err != nil {
 		return err
 	}
+	a.settle(ctx)
 	for m, err := range limited(a.Index.Timeline(max(o.Limit, 0)), o.Limit) {
 		if err != nil {
 			return err

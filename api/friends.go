@@ -92,20 +92,25 @@ func (a *API) pair(req *muxrpc.Request) (source, dest identity.ID, err error) {
 	return *opts.Source, *opts.Dest, nil
 }
 
-func (a *API) isFollowing(_ context.Context, req *muxrpc.Request) (any, error) {
+func (a *API) isFollowing(ctx context.Context, req *muxrpc.Request) (any, error) {
 	source, dest, err := a.pair(req)
 	if err != nil {
 		return nil, err
 	}
+	a.settle(ctx)
 	return a.Index.Follows(source, dest), nil
 }
 
-func (a *API) isBlocking(_ context.Context, req *muxrpc.Request) (any, error) {
+func (a *API) isBlocking(ctx context.Context, req *muxrpc.Request) (any, error) {
 	source, dest, err := a.pair(req)
 	if err != nil {
 		return nil, err
 	}
+	a.settle(ctx)
 	return a.Index.Blocks(source, dest), nil
 }
 
-func (a *API) hops(context.Context, *muxrpc.Request) (any, error) { return a.Index.HopsAll(), nil }
+func (a *API) hops(ctx context.Context, _ *muxrpc.Request) (any, error) {
+	a.settle(ctx)
+	return a.Index.HopsAll(), nil
+}
