@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -34,11 +35,20 @@ type running struct {
 //
 //	node NAME ARGS...   run `charkha start ARGS...` in the background; goes on once it prints that it is ready, and leaves
 //	                    what it printed as the output of this command
-//	stop NAME           interrupt it and wait: it must end with status 0; leaves what it logged as the error output
-//	kill NAME           kill it and wait
+//	interrupt NAME      interrupt it and wait: it must end with status 0; leaves what it logged as the error output
+//	crash NAME          kill it and wait
 //
-// and $PORT1 to $PORT3, TCP ports of loopback that were free a moment ago.
+// and $PORT1 to $PORT3, TCP ports of loopback that were free a moment ago; $FIXTURES, the folder of the outside vectors
+// feeds-fixtures, and $AUTHOR, one of their authors. After node, $ADDRESS is where it listens.
 func TestScripts(t *testing.T) {
+	var author string
+	vectors.Lines(t, "feeds-fixtures", "messages.jsonl.gz", func(_ int, line []byte) {
+		var kvt struct{ Value struct{ Author string } }
+		if err := json.Unmarshal(line, &kvt); err != nil {
+			t.Fatal(err)
+		}
+		author = kvt.Value.Author
+	})
 	nodes := map[string]*running{}
 	end := func(ts *testscript.TestScript, name string, sig os.Signal) *running {
 		n := nodes[ts.Getenv("WORK")+name]
@@ -56,6 +66,8 @@ func TestScripts(t *testing.T) {
 			for i, port := range freePorts(t, 3) {
 				env.Setenv(fmt.Sprintf("PORT%d", i+1), port)
 			}
+			env.Setenv("FIXTURES", vectors.Dir(t, "feeds-fixtures"))
+			env.Setenv("AUTHOR", author)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -85,6 +97,9 @@ func TestScripts(t *testing.T) {
 				sc := bufio.NewScanner(pipe)
 				for sc.Scan() {
 					fmt.Fprintln(ts.Stdout(), sc.Text())
+					if addr, ok := strings.CutPrefix(sc.Text(), "address  "); ok {
+						ts.Setenv("ADDRESS", addr)
+					}
 					if strings.HasPrefix(sc.Text(), "path") {
 						return
 					}
@@ -93,13 +108,13 @@ func TestScripts(t *testing.T) {
 				delete(nodes, name)
 				ts.Fatalf("node %s did not start: %s", args[0], n.stderr.String())
 			},
-			"stop": func(ts *testscript.TestScript, neg bool, args []string) {
+			"interrupt": func(ts *testscript.TestScript, neg bool, args []string) {
 				n := end(ts, args[0], os.Interrupt)
 				err := n.cmd.Wait()
 				fmt.Fprint(ts.Stderr(), n.stderr.String())
 				ts.Check(err)
 			},
-			"kill": func(ts *testscript.TestScript, neg bool, args []string) {
+			"crash": func(ts *testscript.TestScript, neg bool, args []string) {
 				end(ts, args[0], syscall.SIGKILL).cmd.Wait()
 			},
 		},
