@@ -127,6 +127,7 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 				}
 			}
 			if terr := in.take(bodies); terr != nil {
+				_ = stream.CloseSend(terr) // so that the peer learns the reason
 				return terr
 			}
 			if errors.Is(err, io.EOF) {
@@ -140,7 +141,6 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 	err := g.Wait()
 	if s.speaks("ebt") {
 		// Neither side opens EBT twice on a connection: without it, this one is of no use.
-		_ = stream.CloseSend(err) // so that the peer learns the reason
 		if err == nil {
 			err = errors.New("the peer ended EBT")
 		}
@@ -161,6 +161,9 @@ func (s *session) fetchOwed(ctx context.Context, owed <-chan []identity.ID) {
 	}
 	for {
 		for _, feed := range feeds {
+			if !s.mayAsk(feed) {
+				continue
+			}
 			if err := s.fetch(ctx, feed, false); err != nil && ctx.Err() == nil {
 				s.n.log.Debug("history stream", "peer", s.id, "feed", feed, "err", err)
 			}

@@ -327,7 +327,8 @@ type rawEBT struct {
 // ebt opens EBT and takes down what comes.
 func (p *rawPeer) ebt() *rawEBT {
 	p.t.Helper()
-	stream, err := p.conn.Duplex(p.t.Context(), "ebt.replicate", map[string]any{"version": 3, "format": "classic"})
+	stream, err := p.conn.Open(p.t.Context(), muxrpc.CallOptions{Kind: muxrpc.Duplex, Patient: true, MaxBody: maxNotesBody},
+		"ebt.replicate", ebtOptions{Version: 3, Format: "classic"})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -448,6 +449,13 @@ func (p *rawPeer) history(format string, args ...any) *rawHistory {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	h := follow(stream)
+	synctest.Wait()
+	return h
+}
+
+// follow takes down what comes on a stream.
+func follow(stream *muxrpc.Stream) *rawHistory {
 	h := &rawHistory{}
 	go func() {
 		for {
@@ -462,7 +470,6 @@ func (p *rawPeer) history(format string, args ...any) *rawHistory {
 			h.mu.Unlock()
 		}
 	}()
-	synctest.Wait()
 	return h
 }
 

@@ -50,7 +50,7 @@ type peer struct {
 	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
 	failed   map[*feed]failure
-	owed     []identity.ID // feeds that stalled and were not told by Owed yet
+	owed     map[*feed]struct{} // stalled and not told by Owed yet; nil: none
 }
 
 // exchange is how a feed stands between us and a peer.
@@ -480,7 +480,10 @@ func (b *Brain) Tick(now time.Time) {
 			}
 			p.failed[f] = failure{at: now}
 			f.since = now
-			p.owed = append(p.owed, f.id)
+			if p.owed == nil {
+				p.owed = map[*feed]struct{}{}
+			}
+			p.owed[f] = struct{}{}
 			b.wake(p)
 			b.another(now, f)
 		}
@@ -488,13 +491,13 @@ func (b *Brain) Tick(now time.Time) {
 }
 
 // Owed returns the feeds that a peer claims to have more of and does not send, once each time that one stalls.
-func (b *Brain) Owed(id identity.ID) []identity.ID {
-	p := b.peers[id]
-	if p == nil {
-		return nil
+func (b *Brain) Owed(id identity.ID) (owed []identity.ID) {
+	if p := b.peers[id]; p != nil {
+		for f := range p.owed {
+			owed = append(owed, f.id)
+		}
+		p.owed = nil
 	}
-	owed := p.owed
-	p.owed = nil
 	return owed
 }
 
