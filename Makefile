@@ -57,11 +57,12 @@ vuln:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	cd bench/rivals && $(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./...
 
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; done; done
+			echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$pkg; done; done
 
 clean:
 	rm -rf bin $(JS)/node_modules
