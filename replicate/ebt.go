@@ -52,6 +52,18 @@ func (s *session) openEBT(ctx context.Context) error {
 
 // ebtReplicate serves ebt.replicate to a peer who dialled.
 func (n *Network) ebtReplicate(ctx context.Context, req *muxrpc.Request, stream *muxrpc.Stream) error {
+	if err := parseEBTOptions(req); err != nil {
+		return err
+	}
+	s, ok := req.Peer.(*session)
+	if !ok {
+		return errors.New("ebt.replicate is for peers")
+	}
+	return s.exchange(ctx, stream, false)
+}
+
+// parseEBTOptions refuses all but version 3 of the classic format.
+func parseEBTOptions(req *muxrpc.Request) error {
 	var o ebtOptions
 	if err := req.Decode(&o); err != nil {
 		return err
@@ -63,11 +75,7 @@ func (n *Network) ebtReplicate(ctx context.Context, req *muxrpc.Request, stream 
 		//lint:ignore ST1005 the text is that of npm ssb-ebt
 		return fmt.Errorf("Unknown format: %.40s", o.Format)
 	}
-	s, ok := req.Peer.(*session)
-	if !ok {
-		return errors.New("ebt.replicate is for peers")
-	}
-	return s.exchange(ctx, stream, false)
+	return nil
 }
 
 // exchange is one EBT connection: notes and messages both ways.
