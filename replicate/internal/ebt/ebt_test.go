@@ -585,7 +585,7 @@ func FuzzBrain(f *testing.F) {
 			op, x, y := ops[0], ops[1], ops[2]
 			ops = ops[3:]
 			peer, feed := id(1+int(x%3)), id(10+int(y%3))
-			switch op % 10 {
+			switch op % 12 {
 			case 0:
 				if !b.Connected(peer) {
 					b.Connect(now, peer, Clock{feed: int64(y>>4) - 1}, op&16 != 0)
@@ -614,6 +614,10 @@ func FuzzBrain(f *testing.F) {
 				if send.To > 0 && (send.To > heads[send.Feed] || send.From > send.To || send.From < 1) {
 					t.Fatalf("%+v of a feed of %d", send, heads[send.Feed])
 				}
+			case 10:
+				b.Unsent(peer, feed, 1+int64(op>>4))
+			case 11:
+				b.Owed(peer)
 			}
 			b.Woken()
 			for _, f := range b.feeds {
