@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -49,13 +50,13 @@ func TestScripts(t *testing.T) {
 		}
 		author = kvt.Value.Author
 	})
-	nodes := map[string]*running{}
+	var nodes sync.Map // *running by work folder and name
 	end := func(ts *testscript.TestScript, name string, sig os.Signal) *running {
-		n := nodes[ts.Getenv("WORK")+name]
-		if n == nil {
+		v, ok := nodes.LoadAndDelete(ts.Getenv("WORK") + name)
+		if !ok {
 			ts.Fatalf("no node %s runs", name)
 		}
-		delete(nodes, ts.Getenv("WORK")+name)
+		n := v.(*running)
 		ts.Check(n.cmd.Process.Signal(sig))
 		return n
 	}
@@ -87,13 +88,12 @@ func TestScripts(t *testing.T) {
 				ts.Check(n.cmd.Start())
 				name := ts.Getenv("WORK") + args[0]
 				ts.Defer(func() {
-					if nodes[name] == n {
-						delete(nodes, name)
+					if nodes.CompareAndDelete(name, n) {
 						n.cmd.Process.Kill()
 						n.cmd.Wait()
 					}
 				})
-				nodes[name] = n
+				nodes.Store(name, n)
 				sc := bufio.NewScanner(pipe)
 				for sc.Scan() {
 					fmt.Fprintln(ts.Stdout(), sc.Text())
@@ -105,7 +105,7 @@ func TestScripts(t *testing.T) {
 					}
 				}
 				n.cmd.Wait()
-				delete(nodes, name)
+				nodes.Delete(name)
 				ts.Fatalf("node %s did not start: %s", args[0], n.stderr.String())
 			},
 			"interrupt": func(ts *testscript.TestScript, neg bool, args []string) {
