@@ -39,7 +39,11 @@ type contact struct {
 	edge     edge
 }
 
-// graph is who said what of whom. Feeds have numbers in it, which makes it small and quick to walk: see the benchmarks.
+// graph is who said what of whom. Feeds have numbers in it: with 5,000 people who follow 100 others each that takes 14 bytes an
+// edge and 3.5 ms for all distances, where a map of maps by id takes 52 bytes and 21 ms (BenchmarkGraphMemory, BenchmarkEdge).
+//
+// A known hole: what one author in range may say is not bounded. Each feed that somebody names costs some 100 bytes of memory
+// for as long as the log holds the message, as it does in ssb-friends.
 type graph struct {
 	numbers map[identity.ID]uint32
 	ids     []identity.ID     // by number
@@ -242,7 +246,8 @@ func (c *contacts) grow() {
 }
 
 // matters reports whether the distances may change when an edge does. Most edges change none: their author is too far away,
-// or others who are as near say the same. mu is held for writing, and the distances are those before the change.
+// or others who are as near say the same; this costs 70 ns instead of a millisecond. To follow a change through the graph would
+// spare more, but has a case for each pair of edges. mu is held for writing, and the distances are those before the change.
 func (c *contacts) matters(from, to uint32, old, now edge) bool {
 	at, is := c.dist[from], c.dist[to]
 	if at < 0 || int(at) >= c.hops {

@@ -4,15 +4,22 @@
 // # What holds
 //
 //   - A view's rows and its cursor are written in one transaction. The cursor holds the place in the log and the id of the
-//     message before it: if that message is not there any more, or the view's version is another one, the view is built anew
-//     from the first message, while the others go on.
-//   - What is asked from memory (the graph, the names) changes after its rows are on disk.
+//     message before it: if that message is not there, if the view's version is another one, or if a row that is loaded is
+//     damaged, the view is built anew from the first message, while the others go on.
+//   - A row depends on its message alone, so that it may be written again: after a power cut the log may have lost messages
+//     that a view saw, and get them again at other places.
+//   - What is asked from memory (the graph) changes after its rows are on disk.
+//   - What is shown of a message comes from the log, not from a row.
+//
+// A known hole: rows are not synced. After a power cut the store may have lost a transaction and kept a later one, if both fell
+// into the seconds before, and they were in different files of some megabytes. Deleting the folder mends that.
 //
 // # The path of the data
 //
 // Each view follows the log on its own: it takes what is there, up to some thousand messages in one transaction, or a single one
 // when it has caught up. A view is one file: contacts.go, names.go, timeline.go. It says what rows a message makes, and
-// keeps in memory what has to be answered at once.
+// keeps in memory what must be answered at once: the graph, of which replication asks for each message. Names and the
+// timeline are read from disk.
 //
 // # Facts
 //
@@ -20,5 +27,12 @@
 // in blocking or flagged is a block, following === true is a follow, and everything else neither; for each pair the author's last
 // word counts. Distances are those of layered-graph with dynamic-dijkstra: 0 ourselves, and a step more for each follow, up to
 // the range; a block counts as minus one step more, having ended either as minus two. Of several, the one nearest to 0 counts, and
-// a follow before a block. Only feeds at 0 and above are wanted, and only their follows count.
+// a follow before a block. Only feeds at 0 and above are wanted, and only the edges of those below the range count. Encrypted
+// contact messages are not read.
+//
+// Names are those of ssb-about: ours, else the feed's own, else what most say; other than there, only people in range have
+// a voice, and a name is cleaned before it is kept.
+//
+// Measured on two cores of an AMD EPYC: an index is built at 175,000 messages/s, half of them contacts; a message that
+// arrives is in it after 17 us; a name takes 17 us, a timeline of 50 posts 0.12 ms (BenchmarkBuild, BenchmarkLive, BenchmarkRead).
 package index

@@ -97,11 +97,9 @@ func contentPost(text string) string {
 	return fmt.Sprintf(`{"type":"post","text":%q}`, text)
 }
 
-func openLog(t testing.TB) *log.Log { return openLogIn(t, t.TempDir()) }
-
-func openLogIn(t testing.TB, dir string) *log.Log {
+func openLog(t testing.TB) *log.Log {
 	t.Helper()
-	l, err := log.Open(log.Options{Dir: dir})
+	l, err := log.Open(log.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +169,17 @@ func run(t testing.TB, x *Index) *running {
 // caughtUp waits until everything in the log is in the index.
 func (r *running) caughtUp() *running {
 	r.t.Helper()
-	if err := r.Wait(r.t.Context(), r.o.Log.Len()); err != nil {
-		r.t.Fatal(err)
+	ctx, cancel := context.WithCancel(r.t.Context())
+	defer cancel()
+	waited := make(chan error, 1)
+	go func() { waited <- r.Wait(ctx, r.o.Log.Len()) }()
+	select {
+	case err := <-waited:
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	case <-r.ended:
+		r.t.Fatalf("Run has ended: %v", r.stop())
 	}
 	return r
 }
