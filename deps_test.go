@@ -32,6 +32,7 @@ const rooms = `
 	cmd/charkha                     : identity muxrpc node replicate/shs
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
+	bench/gen                       : identity log
 	internal/vectors                :
 `
 
