@@ -26,6 +26,8 @@ type Brain struct {
 	feeds map[identity.ID]*feed
 	peers map[identity.ID]*peer
 	woken []identity.ID // peers for whom there is something new
+	// Feeds of which somebody has more than the source. It may get it in a moment: Tick looks whether it did.
+	behind map[*feed]struct{}
 }
 
 // feed is a feed that is or was wanted.
@@ -50,6 +52,7 @@ type peer struct {
 	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
 	failed   map[*feed]failure
+	dropped  map[*feed]exchange // ended by a None that is in notes still: the peer has not heard of it
 	owed     map[*feed]struct{} // stalled and not told by Owed yet; nil: none
 }
 
@@ -88,7 +91,7 @@ func New(o Options) *Brain {
 	if o.MaxRange == 0 {
 		o.MaxRange = 1000
 	}
-	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{}}
+	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{}, behind: map[*feed]struct{}{}}
 }
 
 // Woken returns the peers for whom Next has something new since the last call.
@@ -147,6 +150,11 @@ func (b *Brain) exchange(p *peer, f *feed) *exchange {
 	if x == nil {
 		x = &exchange{sent: p.clock[f.id]}
 		p.feeds[f] = x
+		if d, ok := p.dropped[f]; ok {
+			x.tx, x.sent = d.tx, d.sent // for the peer it has never ended
+			delete(p.dropped, f)
+			b.enqueue(p, f, x)
+		}
 	}
 	return x
 }
@@ -258,6 +266,10 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 				b.wake(p)
 			}
 			delete(p.clock, feed)
+			if d, ok := p.dropped[f]; ok {
+				d.tx, d.sent = note.Receive() && note.Replicate(), note.Sequence()
+				p.dropped[f] = d
+			}
 			continue
 		}
 		b.note(now, p, f, note)
@@ -266,8 +278,8 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 
 func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
 	seq := note.Sequence()
+	x, first := p.feeds[f], p.clock[f.id] == None // what it was told while it said None it has not kept
 	p.clock[f.id] = seq
-	x, first := p.feeds[f], false
 	if x == nil {
 		x, first = b.exchange(p, f), true
 		x.told = None
@@ -313,7 +325,7 @@ func (b *Brain) mayAsk(now time.Time, p *peer, f *feed) bool {
 }
 
 func (b *Brain) enqueue(p *peer, f *feed, x *exchange) {
-	if !x.queued && x.sent < f.head {
+	if x.tx && !x.queued && x.sent < f.head {
 		x.queued = true
 		p.queue = append(p.queue, f)
 		b.wake(p)
@@ -358,6 +370,9 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 	}
 	for _, p := range b.peers {
 		if !p.started || p.clock[id] >= head || !b.shared(f, p) {
+			if p.clock[id] > head && f.source != p {
+				b.behind[f] = struct{}{}
+			}
 			continue
 		}
 		x := p.feeds[f]
@@ -426,9 +441,14 @@ func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
 
 // drop ends the exchange of a feed with a peer.
 func (b *Brain) drop(p *peer, f *feed) {
-	if p.feeds[f] == nil {
+	x := p.feeds[f]
+	if x == nil {
 		return
 	}
+	if p.dropped == nil {
+		p.dropped = map[*feed]exchange{}
+	}
+	p.dropped[f] = *x
 	delete(p.feeds, f)
 	delete(p.lazy, f)
 	if !p.failed[f].refused {
@@ -455,7 +475,7 @@ func (b *Brain) Recheck(now time.Time) {
 		}
 		if p.started {
 			for _, f := range b.feeds {
-				if p.feeds[f] == nil && p.clock[f.id] != f.head {
+				if p.feeds[f] == nil {
 					b.begin(now, p, f)
 				}
 			}
@@ -465,6 +485,12 @@ func (b *Brain) Recheck(now time.Time) {
 
 // Tick lets time pass: sources that stall are left for others. Call it every StallAfter/4 or so.
 func (b *Brain) Tick(now time.Time) {
+	for f := range b.behind {
+		if f.source == nil || f.source.clock[f.id] <= f.head {
+			b.another(now, f)
+		}
+	}
+	clear(b.behind)
 	for _, p := range b.peers {
 		if len(p.lazy) > 0 {
 			b.wake(p)
@@ -478,8 +504,12 @@ func (b *Brain) Tick(now time.Time) {
 			if !idle && now.Sub(f.since) < retryAfter*b.o.StallAfter {
 				continue
 			}
+			_, again := p.failed[f]
 			p.failed[f] = failure{at: now}
 			f.since = now
+			if !again {
+				b.say(p, f, true) // in case that it takes our request for withdrawn
+			}
 			if p.owed == nil {
 				p.owed = map[*feed]struct{}{}
 			}
@@ -522,7 +552,7 @@ func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, lat
 			clear(p.lazy)
 		}
 	}
-	notes, p.notes = p.notes, nil
+	notes, p.notes, p.dropped = p.notes, nil, nil
 	for len(p.queue) > 0 {
 		f := p.queue[0]
 		p.queue = p.queue[1:]

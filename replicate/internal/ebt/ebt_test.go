@@ -154,9 +154,24 @@ type sim struct {
 	messages, notes, entries int
 }
 
+// speaker is a brain: ours, or one that behaves like another implementation's.
+type speaker interface {
+	Connect(now time.Time, id identity.ID, remembered Clock, dialled bool)
+	Disconnect(now time.Time, id identity.ID) Clock
+	Notes(now time.Time, id identity.ID, notes Notes)
+	Received(now time.Time, id, feed identity.ID, seq int64) bool
+	Stored(now time.Time, id identity.ID, head int64, from identity.ID)
+	Want(now time.Time, id identity.ID, want bool)
+	Recheck(now time.Time)
+	Tick(now time.Time)
+	Next(now time.Time, id identity.ID) (notes Notes, send Send, later time.Time)
+	Woken() []identity.ID
+	Clock(id identity.ID) Clock
+}
+
 type simNode struct {
 	n       int
-	brain   *Brain
+	brain   speaker
 	heads   map[identity.ID]int64
 	stored  int
 	copies  int
