@@ -26,5 +26,7 @@
 //   - Notes are gathered for each peer and leave together; that we got ahead in a feed that the peer gets elsewhere is
 //     said at most every LazyEvery.
 //   - A feed is exchanged with a peer only if it is wanted and its author does not block the peer.
-//   - Nothing is kept about feeds that are not wanted, however many a peer names: they are answered with -1.
+//   - Nothing is kept about feeds that are not wanted, however many a peer names: they are answered with -1, as long as the
+//     answers are taken. Nor is it remembered how far a peer has a feed that is not exchanged with it, so that the feed is spoken
+//     of when it is wanted again: the peer takes our -1 for lasting.
 package ebt
