@@ -33,6 +33,6 @@
 // Names are those of ssb-about: ours, else the feed's own, else what most say; other than there, only people in range have
 // a voice, and a name is cleaned before it is kept.
 //
-// Measured on two cores of an AMD EPYC: an index is built at 175,000 messages/s, half of them contacts; a message that
+// Measured on two idle cores of an AMD EPYC: an index is built at 175,000 messages/s, half of them contacts; a message that
 // arrives is in it after 17 us; a name takes 17 us, a timeline of 50 posts 0.12 ms (BenchmarkBuild, BenchmarkLive, BenchmarkRead).
 package index
