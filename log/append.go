@@ -563,14 +563,17 @@ func (b *batch) commit(step string, durable bool) error {
 			return err
 		}
 	}
-	b.show()
-	return nil
+	return b.show()
 }
 
-// show makes the batch visible.
-func (b *batch) show() {
+// show makes the batch visible, unless a sync in the background has failed meanwhile.
+func (b *batch) show() error {
 	l := b.l
 	l.mu.Lock()
+	if l.failed != nil {
+		defer l.mu.Unlock()
+		return l.failed
+	}
 	b.showAuthors()
 	for _, st := range b.order {
 		l.feeds[st.number].head = st.head
@@ -592,6 +595,7 @@ func (b *batch) show() {
 				"kept", st.fork.Kept, "other", st.fork.Other)
 		}
 	}
+	return nil
 }
 
 // Publish signs content as the next message of a feed. When it returns, the message is on disk; nobody saw it before.

@@ -1,11 +1,9 @@
 package log
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,49 +15,53 @@ import (
 
 var errFault = errors.New("fault")
 
-// copyStore copies the folder of a log as it is at this moment: what a process that is killed now would leave behind. The
-// logs of the store are allocated ahead, with zeros that are not read.
+// copyStore copies the folder of a log as it is at this moment: what a process that is killed now would leave behind. It
+// copies again when Badger made a table of a write-ahead log, or moved tables, meanwhile.
 func copyStore(t testing.TB, from string) (to string) {
 	t.Helper()
-	to = t.TempDir()
-	entries, err := os.ReadDir(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		src, err := os.Open(filepath.Join(from, e.Name()))
-		if errors.Is(err, os.ErrNotExist) {
-			continue // a write-ahead log that became a table meanwhile
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		dst, err := os.Create(filepath.Join(to, e.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		st, err := src.Stat()
-		if err != nil {
-			t.Fatal(err)
-		}
-		zeros, buf := make([]byte, 256<<10), make([]byte, 256<<10)
-		for {
-			n, err := io.ReadFull(src, buf)
-			if n == 0 || bytes.Equal(buf[:n], zeros[:n]) {
-				break
+	for {
+		to = t.TempDir()
+		before := fileNames(t, from)
+		for name := range strings.Lines(before) {
+			name = strings.TrimSpace(name)
+			b, err := readLog(filepath.Join(from, name))
+			if err != nil {
+				break // it is gone: the comparison below tells
 			}
-			if _, werr := dst.Write(buf[:n]); werr != nil {
-				t.Fatal(werr)
-			}
+			st, err := os.Stat(filepath.Join(from, name))
 			if err != nil {
 				break
 			}
+			if err := errors.Join(os.WriteFile(filepath.Join(to, name), b, 0o600), os.Truncate(filepath.Join(to, name), st.Size())); err != nil {
+				t.Fatal(err)
+			}
+			if name == "MANIFEST" {
+				before += string(b)
+			}
 		}
-		if err := errors.Join(dst.Truncate(st.Size()), src.Close(), dst.Close()); err != nil {
+		after := fileNames(t, from)
+		manifest, err := os.ReadFile(filepath.Join(from, "MANIFEST"))
+		if err != nil {
 			t.Fatal(err)
 		}
+		if before == after+strings.TrimRight(string(manifest), "\x00") {
+			return to
+		}
 	}
-	return to
+}
+
+// fileNames returns the names of the files in a folder, one a line.
+func fileNames(t testing.TB, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names strings.Builder
+	for _, e := range entries {
+		fmt.Fprintln(&names, e.Name())
+	}
+	return names.String()
 }
 
 // world is what the outside knows of a log: what it was told, and what a follower with a cursor saw.
@@ -422,7 +424,9 @@ func TestBackgroundSyncFails(t *testing.T) {
 	mu.Lock()
 	armed = true
 	mu.Unlock()
-	appendAll(t, l, raws...)
+	if _, err := l.Append(raws); err != nil && !errors.Is(err, errFault) {
+		t.Fatal(err)
+	}
 	var last error
 	for _, err := range l.Follow(t.Context(), 0) {
 		last = err
@@ -432,6 +436,36 @@ func TestBackgroundSyncFails(t *testing.T) {
 	}
 	if _, err := l.Append([][]byte{more}); !errors.Is(err, errFault) {
 		t.Errorf("append: %v", err)
+	}
+}
+
+// A sync in the background fails while a batch is being committed: the batch is refused, as those after it, and found again by
+// the next Open.
+func TestSyncFailsDuringCommit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var l *Log
+	l, err := Open(Options{Dir: dir, fault: func(step string, done bool) error {
+		if step == "append" && done {
+			l.fail(errFault)
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raws := (&writer{k: key(1)}).many(t, 3)
+	if results, err := l.Append(raws); !errors.Is(err, errFault) || len(results) != 0 {
+		t.Errorf("%d results, %v", len(results), err)
+	}
+	if l.Len() != 0 {
+		t.Errorf("%d messages are visible", l.Len())
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := statuses(appendAll(t, open(t, Options{Dir: dir}), raws...)); got != "duplicate duplicate duplicate" {
+		t.Error(got)
 	}
 }
 

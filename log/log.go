@@ -148,19 +148,22 @@ func Open(o Options) (*Log, error) {
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogSize).
 		WithVerifyValueChecksum(true).
-		WithChecksumVerificationMode(options.OnTableRead).
 		WithMetricsEnabled(false)
+	if err := checkTables(o.Dir, bo); err != nil {
+		return nil, openError(o.Dir, err)
+	}
 	db, err := badger.Open(bo)
 	if err != nil {
 		return nil, openError(o.Dir, err)
 	}
-	if err := logger.opened(); err != nil {
+	if err := logger.damaged(); err != nil {
 		return nil, openError(o.Dir, errors.Join(err, db.Close()))
 	}
 	l := &Log{o: o, db: db, numbers: map[identity.ID]uint32{}, more: make(chan struct{})}
 	if err := l.open(crashed); err != nil {
 		return nil, errors.Join(err, l.syncer.files.close(), l.own.close(), db.Close())
 	}
+	logger.opened()
 	l.syncer.start(l)
 	return l, nil
 }
@@ -193,29 +196,37 @@ func (l *Log) open(crashed bool) (err error) {
 	return l.recover(crashed)
 }
 
-// badgerLogger passes on what an operator should know.
+// badgerLogger passes on what an operator should know. What is an error while opening is collected, and what cannot be read then is
+// told by recover.
 type badgerLogger struct {
 	log *slog.Logger
 
 	mu      sync.Mutex
 	opening bool
-	damage  []error // what was reported as an error while opening
+	damage  []error
 }
 
-// opened ends the opening. Badger goes on without a table that it finds damaged, and only prints so: what is missing then
+// damaged returns what Badger only prints. It goes on without a table that it finds damaged, for one: what is missing then
 // would be signed a second time.
-func (b *badgerLogger) opened() error {
+func (b *badgerLogger) damaged() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.opening = false
 	return errors.Join(b.damage...)
+}
+
+func (b *badgerLogger) opened() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opening, b.damage = false, nil
 }
 
 func (b *badgerLogger) Errorf(f string, a ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.opening {
-		b.damage = append(b.damage, fmt.Errorf(strings.TrimSpace(f), a...))
+		if len(b.damage) < 10 {
+			b.damage = append(b.damage, fmt.Errorf(strings.TrimSpace(f), a...))
+		}
 		return
 	}
 	b.log.Error("store", "err", fmt.Sprintf(f, a...))

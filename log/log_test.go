@@ -628,9 +628,13 @@ func TestFollowEndsWithTheLog(t *testing.T) {
 func TestSecondOpenIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	open(t, Options{Dir: dir})
-	if l, err := Open(Options{Dir: dir}); err == nil {
+	l, err := Open(Options{Dir: dir})
+	if err == nil {
 		l.Close()
-		t.Error("opened twice")
+		t.Fatal("opened twice")
+	}
+	if !strings.Contains(err.Error(), "in use by another process") {
+		t.Error(err)
 	}
 }
 

@@ -94,7 +94,7 @@ const (
 const recordHead = 1 + 8 + 8 + 32
 
 // errRecord says that a record's bytes are damaged.
-var errRecord = errors.New("log: damaged record")
+var errRecord = errors.New("damaged record; open the log with Check, which cuts the feed back so that peers can send it again")
 
 // parts is where the signed fields of a value stand, as a record keeps them.
 type parts struct {

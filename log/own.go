@@ -104,8 +104,8 @@ func (l *Log) noteOwn(id identity.ID, head Head) error {
 	return err
 }
 
-// checkOwn closes confirmed feeds for Publish that are not what the note says.
-func (l *Log) checkOwn() error {
+// checkOwn closes confirmed feeds for Publish that are not what the note says. lost reports that there are such feeds.
+func (l *Log) checkOwn() (lost bool, err error) {
 	for _, f := range l.own.feeds {
 		n, head := l.numberOf(f.id)
 		if f.head.Sequence == 0 {
@@ -120,15 +120,16 @@ func (l *Log) checkOwn() error {
 				l.o.Logger.Debug("message is damaged", "feed", f.id, "seq", f.head.Sequence, "err", err)
 			}
 		}
+		lost = true
 		l.o.Logger.Warn("messages of an own feed were lost: nothing is published before the feed was fetched from a peer",
 			"feed", f.id, "seq", head, "had", f.head.Sequence)
 		if !l.Confirmed(f.id) {
 			continue
 		}
 		if err := l.update("unconfirm", func(txn *badger.Txn) error { return txn.Delete(confirmKey(f.id)) }); err != nil {
-			return err
+			return lost, err
 		}
 		l.feeds[n].confirmed = false
 	}
-	return nil
+	return lost, nil
 }

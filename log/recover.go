@@ -33,7 +33,7 @@ func (l *Log) recover(crashed bool) error {
 	l.committed, l.floor = max(end, floor), floor
 	l.syncer.syncedTo, l.markedTo = from, from
 	lost := l.nameless()
-	clean := from >= end && len(lost) == 0 && !crashed
+	clean := from >= end && len(lost) == 0
 	for all := l.o.Check; ; all = true {
 		if all {
 			// Should this be interrupted, the next Open goes on with it.
@@ -54,10 +54,12 @@ func (l *Log) recover(crashed bool) error {
 		}
 		l.o.Logger.Warn("the newest messages are damaged: all are read", "err", err)
 	}
-	if err := l.checkOwn(); err != nil {
+	gone, err := l.checkOwn()
+	if err != nil {
 		return err
 	}
-	if clean {
+	crashed = crashed || gone
+	if clean && !crashed {
 		return nil
 	}
 	if err := l.sync(); err != nil {
