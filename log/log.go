@@ -149,7 +149,7 @@ func Open(o Options) (*Log, error) {
 		WithValueLogFileSize(valueLogSize).
 		WithVerifyValueChecksum(true).
 		WithMetricsEnabled(false)
-	if err := checkTables(o.Dir, bo); err != nil {
+	if err := errors.Join(checkTables(o.Dir, bo), cutTails(o.Dir)); err != nil {
 		return nil, openError(o.Dir, err)
 	}
 	db, err := badger.Open(bo)

@@ -1,18 +1,105 @@
 package log
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/table"
 )
+
+// What Badger does not look out for before it opens a store.
+
+// cutTails truncates the logs that Badger reads when it opens, at the first entry that is no entry by its lengths. That is
+// where Badger would stop, too, but for bytes that it did not write (a power cut may leave such behind the last sync) it may
+// ask for gigabytes, panic, or refuse to open.
+func cutTails(dir string) error {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return err
+	}
+	values, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil {
+		return err
+	}
+	if len(values) > 0 {
+		logs = append(logs, slices.Max(values)) // the names have leading zeros
+	}
+	for _, name := range logs {
+		if err := cutTail(name); err != nil {
+			return fmt.Errorf("cut %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// logHead is the size of the head of a log file of Badger.
+const logHead = 20
+
+func cutTail(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil || st.Size() < logHead {
+		return err
+	}
+	if _, err := f.Seek(logHead, io.SeekStart); err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(f, 1<<16)
+	for at := int64(logHead); ; {
+		size, ok := entrySize(r, st.Size()-at)
+		if !ok {
+			return f.Truncate(at)
+		}
+		if size == 0 {
+			return nil
+		}
+		if _, err := r.Discard(int(size)); err != nil {
+			return err
+		}
+		at += size
+	}
+}
+
+// entrySize returns the size of the next entry of a log file, 0 at the end; not ok: no entry begins here. An entry is: two
+// bytes; length of the key, length of the value, and time of expiry as varints; key; value; CRC in 4 bytes.
+func entrySize(r *bufio.Reader, left int64) (size int64, ok bool) {
+	b, _ := r.Peek(2 + 3*binary.MaxVarintLen64)
+	if len(b) < 5 {
+		return 0, true
+	}
+	size = 2
+	var v [3]uint64
+	for i := range v {
+		n := 0
+		if v[i], n = binary.Uvarint(b[size:]); n <= 0 {
+			return 0, false
+		}
+		size += int64(n)
+	}
+	key, value := v[0], v[1]
+	if key > 1<<16 || value > uint64(left) {
+		return 0, false
+	}
+	if key == 0 {
+		return 0, true // zeros
+	}
+	size += int64(key) + int64(value) + crc32.Size
+	return size, size <= left
+}
 
 // checkTables reads the tables of the store before Badger opens them, and compares their checksums. Badger can do so itself, but
 // of a damaged table it makes a panic, the end of the process, or a line in a log and a store without that table; a head that
