@@ -22,14 +22,14 @@ import (
 
 // world is an API over an empty log of its own, and a local program's connection to it.
 type world struct {
-	*testing.T
+	testing.TB
 	api  *API
 	conn *muxrpc.Conn
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{T: t}
+	w := &world{TB: t}
 	dir := t.TempDir()
 	key := identity.FromSeed([32]byte{1})
 	now := time.Unix(1700000000, 0)
