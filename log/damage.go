@@ -21,7 +21,8 @@ import (
 
 // cutTails truncates the logs that Badger reads when it opens, at the first entry that is no entry by its lengths. That is
 // where Badger would stop, too, but for bytes that it did not write (a power cut may leave such behind the last sync) it may
-// ask for gigabytes, panic, or refuse to open.
+// ask for gigabytes, panic, or refuse to open. A log that is still empty, whose process died just after it had made the
+// file, is removed: Badger refuses to open with one.
 func cutTails(dir string) error {
 	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
 	if err != nil {
@@ -52,8 +53,15 @@ func cutTail(name string) error {
 	}
 	defer f.Close()
 	st, err := f.Stat()
-	if err != nil || st.Size() < logHead {
+	if err != nil {
 		return err
+	}
+	if st.Size() == 0 {
+		f.Close() // Windows removes no open file
+		return os.Remove(name)
+	}
+	if st.Size() < logHead {
+		return nil
 	}
 	if _, err := f.Seek(logHead, io.SeekStart); err != nil {
 		return err

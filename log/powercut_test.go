@@ -441,3 +441,29 @@ func checkRotten(t *testing.T, dir string, w *world, own identity.KeyPair, all [
 		}
 	}
 }
+
+// A process may die after it has made the next file of a log and before it has written anything to it.
+func TestEmptyLogFiles(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{".mem", ".vlog"} {
+		dir := t.TempDir()
+		l := open(t, Options{Dir: dir})
+		w := &writer{k: key(1)}
+		appendAll(t, l, w.many(t, 3)...)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		digits := map[string]string{".mem": "00099", ".vlog": "000099"}[kind]
+		if err := os.WriteFile(filepath.Join(dir, digits+kind), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, Options{Dir: dir})
+		if head, _ := l.Head(w.k.ID()); head.Sequence != 3 {
+			t.Errorf("%s: the head is %d, want 3", kind, head.Sequence)
+		}
+		if got := statuses(appendAll(t, l, w.many(t, 2)...)); got != "stored stored" {
+			t.Errorf("%s: %s", kind, got)
+		}
+		checkStore(t, l)
+	}
+}

@@ -22,6 +22,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Under the race detector every command would sleep for a second before it ends.
+	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"charkha": main})
 }
 
@@ -64,6 +68,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			for i, port := range freePorts(t, 3) {
 				env.Setenv(fmt.Sprintf("PORT%d", i+1), port)
 			}
