@@ -1,5 +1,5 @@
 # make run    build and start a node            make test   every test, the interop tests with npm peers included
-# make check  formatting, vet, linters, builds  make bench  benchmarks beside their rivals    make fuzz  every fuzz target, FUZZTIME each
+# make check  formatting, vet, linters, builds  make bench  speed beside the rivals, into bench/RESULTS.md    make fuzz  every fuzz target, FUZZTIME each
 GO       ?= go
 FUZZTIME ?= 60s
 TOOL      = $(GO) tool -modfile=tools/go.mod
@@ -55,7 +55,9 @@ vuln:
 		echo "NOTE: govulncheck did not run: its database cannot be reached from here"; \
 	else echo "$$out"; exit $$code; fi
 
-bench:
+# The bars, beside ssb-db2, into bench/RESULTS.md; then each stage by itself.
+bench: interop-peers
+	$(GO) run ./bench
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	cd bench/rivals && $(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./...
 

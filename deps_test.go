@@ -33,6 +33,7 @@ const rooms = `
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
 	bench/gen                       : identity log
+	bench                           : identity log muxrpc node bench/gen
 	internal/vectors                :
 `
 
