@@ -1,6 +1,7 @@
 package log
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,8 @@ var (
 	ErrUnconfirmed = errors.New("the feed was not confirmed")
 	// ErrForked: the feed is forked and stops where it is.
 	ErrForked = errors.New("the feed is forked")
+	// ErrNetwork: the log was made with another HMAC key, or without one.
+	ErrNetwork = errors.New("the log belongs to another network")
 	// ErrSignature: the author did not sign the message.
 	ErrSignature = errors.New("invalid signature")
 )
@@ -261,6 +264,33 @@ func appendPlace(dst []byte, author uint32, seq int64) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(dst, author), uint32(seq))
 }
 
+// layout is the value of versionKey: the version of the layout, and which HMAC key the messages are signed with.
+func (o *Options) layout() string {
+	if o.HMACKey == nil {
+		return layoutVersion
+	}
+	sum := sha256.Sum256(append([]byte("charkha HMAC key "), o.HMACKey[:]...))
+	return fmt.Sprintf("%s hmac %x", layoutVersion, sum[:8])
+}
+
+// checkLayout refuses a log that another program or another network made: a message that is signed with another HMAC key is
+// invalid to everybody, and so is all that its author writes after it.
+func (l *Log) checkLayout(is string) error {
+	if want := l.o.layout(); is == want {
+		return nil
+	}
+	version, _, signed := strings.Cut(is, " ")
+	switch {
+	case version != layoutVersion:
+		return fmt.Errorf("log: %s has layout %q, this program knows %q; use the program that wrote it", l.o.Dir, version, layoutVersion)
+	case !signed:
+		return fmt.Errorf("log: %s: %w: its messages are signed without an HMAC key", l.o.Dir, ErrNetwork)
+	case l.o.HMACKey == nil:
+		return fmt.Errorf("log: %s: %w: its messages are signed with an HMAC key, and none is given", l.o.Dir, ErrNetwork)
+	}
+	return fmt.Errorf("log: %s: %w: its messages are signed with another HMAC key", l.o.Dir, ErrNetwork)
+}
+
 // load reads what is kept in memory.
 func (l *Log) load() error {
 	fresh := false
@@ -278,8 +308,8 @@ func (l *Log) load() error {
 		if err != nil {
 			return err
 		}
-		if string(version) != layoutVersion {
-			return fmt.Errorf("log: %s has layout %q, this program knows %q; use the program that wrote it", l.o.Dir, version, layoutVersion)
+		if err := l.checkLayout(string(version)); err != nil {
+			return err
 		}
 		if err := each(txn, 'a', func(key, value []byte) error {
 			n := binary.BigEndian.Uint32(key[1:])
@@ -330,7 +360,7 @@ func (l *Log) load() error {
 	if err != nil || !fresh {
 		return err
 	}
-	err = l.update("version", func(txn *badger.Txn) error { return txn.Set(versionKey, []byte(layoutVersion)) })
+	err = l.update("version", func(txn *badger.Txn) error { return txn.Set(versionKey, []byte(l.o.layout())) })
 	if err != nil {
 		return err
 	}

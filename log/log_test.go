@@ -638,6 +638,31 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	}
 }
 
+// A log stays with the HMAC key that it was made with.
+func TestAnotherNetworkIsRefused(t *testing.T) {
+	t.Parallel()
+	keys := []*[32]byte{nil, {1}, {2}}
+	for i, made := range keys {
+		dir := t.TempDir()
+		l, err := Open(Options{Dir: dir, HMACKey: made})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for j, other := range keys {
+			l, err := Open(Options{Dir: dir, HMACKey: other})
+			if (err == nil) != (i == j) || err != nil && (!errors.Is(err, ErrNetwork) || !strings.Contains(err.Error(), "HMAC key")) {
+				t.Errorf("made with key %d, opened with key %d: %v", i, j, err)
+			}
+			if err == nil {
+				l.Close()
+			}
+		}
+	}
+}
+
 func TestReceivedRisesWhenTheClockStands(t *testing.T) {
 	at := time.UnixMilli(1800000000000)
 	dir := t.TempDir()

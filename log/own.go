@@ -104,6 +104,19 @@ func (l *Log) noteOwn(id identity.ID, head Head) error {
 	return err
 }
 
+// Published returns how far a feed had come that this log published to, as far as it remembers: more than what it holds after
+// damage took messages of it. 0: it never did.
+func (l *Log) Published(id identity.ID) int64 {
+	l.write.Lock()
+	defer l.write.Unlock()
+	for _, f := range l.own.feeds {
+		if f.id == id {
+			return f.head.Sequence
+		}
+	}
+	return 0
+}
+
 // checkOwn closes confirmed feeds for Publish that are not what the note says. lost reports that there are such feeds.
 func (l *Log) checkOwn() (lost bool, err error) {
 	for _, f := range l.own.feeds {

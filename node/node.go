@@ -22,13 +22,13 @@ import (
 	"charkha/replicate"
 )
 
-// Config is what a node is made of. Dir is needed; the zero value of everything else works.
+// Config is what a node is made of. Dir and NetworkKey are needed; the zero value of everything else works.
 type Config struct {
 	Dir        string             // the data folder; made when it is not there
 	Listen     []string           // addresses to listen on, "net:HOST:PORT"; none: listen nowhere
 	Connect    []identity.Address // peers to keep dialling
 	Hops       int                // range of the feeds that are replicated: 0 only ours, 1 who we follow, 2 whom they follow
-	NetworkKey [32]byte           // the secret handshake's network; must be set (replicate/shs.MainNetwork is the public one)
+	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
 	NewFeed    bool               // the operator says that this key never published anywhere
 	Logger     *slog.Logger       // nil: nothing is logged
@@ -48,6 +48,9 @@ type Node struct {
 
 // ErrLocked says that another node runs on the same data folder.
 var ErrLocked = errors.New("another node is running on this folder")
+
+// ErrNotNew says that a key published before, though Config.NewFeed says that it did not.
+var ErrNotNew = errors.New("this feed is not new")
 
 // Version is the version that this binary was built from.
 func Version() string {
@@ -100,14 +103,14 @@ func Open(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.feeds, err = log.Open(log.Options{Dir: filepath.Join(cfg.Dir, "log"), HMACKey: cfg.HMACKey, Logger: cfg.Logger})
+	if errors.Is(err, log.ErrNetwork) {
+		return nil, fmt.Errorf("%w; start with the --hmac-key that it was made with, or give this network a --path of its own", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	self := n.key.ID()
-	if fresh || cfg.NewFeed {
-		if err := n.feeds.Confirm(self); err != nil {
-			return nil, err
-		}
+	if err := n.confirm(fresh); err != nil {
+		return nil, err
 	}
 	if fresh {
 		// After Confirm: dying between the two leaves a mark for a key that nobody has, not a key that may not publish.
@@ -116,7 +119,7 @@ func Open(cfg Config) (_ *Node, err error) {
 		}
 	}
 	n.index, err = index.Open(index.Options{
-		Dir: filepath.Join(cfg.Dir, "index"), Log: n.feeds, Self: self, Hops: cfg.Hops, Logger: cfg.Logger,
+		Dir: filepath.Join(cfg.Dir, "index"), Log: n.feeds, Self: n.key.ID(), Hops: cfg.Hops, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the index (it can be deleted, and is built anew then): %w", err)
@@ -136,6 +139,21 @@ func Open(cfg Config) (_ *Node, err error) {
 		return nil, fmt.Errorf("listen on the local socket: %w", err)
 	}
 	return n, nil
+}
+
+// confirm opens the own feed for publishing when it is new: its key was made just now, or the operator says so and nothing tells
+// otherwise.
+func (n *Node) confirm(fresh bool) error {
+	self := n.key.ID()
+	if n.feeds.Confirmed(self) || !fresh && !n.cfg.NewFeed {
+		return nil
+	}
+	head, _ := n.feeds.Head(self)
+	if had := max(head.Sequence, n.feeds.Published(self)); had > 0 {
+		return fmt.Errorf("%w: message %d of %s exists, and another first message would fork the feed for ever; "+
+			"start without --new-feed and connect to a peer that has the feed: it is fetched, and publishing is open then", ErrNotNew, had, self)
+	}
+	return n.feeds.Confirm(self)
 }
 
 // assemble joins log, index, replicate and api.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"charkha/identity"
+	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate/shs"
 )
@@ -172,15 +173,19 @@ func TestFilesAreForTheOwnerOnly(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("no file modes here")
 	}
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := t.TempDir()
 	_, stop := begin(t, Config{Dir: dir})
-	for name, want := range map[string]fs.FileMode{".": 0o700, "secret": 0o600, "socket": 0o600, "log": 0o700, "index": 0o700} {
+	for name, want := range map[string]fs.FileMode{"secret": 0o600, "socket": 0o600, "log": 0o700, "index": 0o700} {
 		st, err := os.Stat(filepath.Join(dir, name))
 		if err != nil {
 			t.Error(err)
 		} else if st.Mode().Perm() != want {
 			t.Errorf("%s: mode %o, want %o", name, st.Mode().Perm(), want)
 		}
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil || len(names) > 7 {
+		t.Errorf("the folder holds %v, %v", names, err)
 	}
 	var manifest map[string]any
 	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
@@ -342,6 +347,78 @@ func TestNewFeed(t *testing.T) {
 	n, _ := begin(t, Config{Dir: dir, NewFeed: true})
 	if err := post(t, local(t, n), "first"); err != nil {
 		t.Error(err)
+	}
+}
+
+// The operator's word that a key is new counts for nothing against what is known.
+func TestNewFeedThatIsNot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n, stop := begin(t, Config{Dir: dir})
+	c := local(t, n)
+	for range 3 {
+		if err := post(t, c, "hello"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := c.Source(t.Context(), "createUserStream", map[string]any{"id": n.ID(), "keys": false, "limit": 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var part [][]byte
+	for range 2 {
+		body, err := s.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		part = append(part, body.Data)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	// To say it of a feed that may be published to does no harm.
+	_, stop = begin(t, Config{Dir: dir, NewFeed: true})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	// The key elsewhere, with a part of its feed.
+	restored := t.TempDir()
+	if err := identity.CreateSecret(filepath.Join(restored, "secret"), n.key); err != nil {
+		t.Fatal(err)
+	}
+	l, err := log.Open(log.Options{Dir: filepath.Join(restored, "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Append(part); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Config{Dir: restored, NetworkKey: testNetwork, NewFeed: true}); !errors.Is(err, ErrNotNew) || !strings.Contains(err.Error(), "without --new-feed") {
+		t.Errorf("with a part of the feed: %v", err)
+	}
+	again, _ := begin(t, Config{Dir: restored})
+	if err := post(t, local(t, again), "too early"); err == nil {
+		t.Error("the feed was forked")
+	}
+}
+
+func TestAnotherHMACKey(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	n, stop := begin(t, Config{Dir: dir, HMACKey: &[32]byte{1}})
+	if err := post(t, local(t, n), "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []*[32]byte{nil, {2}} {
+		if _, err := Open(Config{Dir: dir, NetworkKey: testNetwork, HMACKey: key}); !errors.Is(err, log.ErrNetwork) || !strings.Contains(err.Error(), "--hmac-key") {
+			t.Errorf("with another HMAC key: %v", err)
+		}
 	}
 }
 

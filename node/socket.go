@@ -36,12 +36,15 @@ func DialLocal(ctx context.Context, dir string) (net.Conn, error) {
 	return conn, err
 }
 
-// listenLocal listens on the socket of a data folder whose lock is held: a socket file that is there is a dead one.
-func listenLocal(dir string) (net.Listener, error) {
-	if err := os.Remove(filepath.Join(dir, SocketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+// listenLocal listens on the socket of a data folder whose lock is held: a socket file that is there is a dead one. The socket
+// is made in a folder of its own, so that nobody else reaches it before it has its mode.
+func listenLocal(dir string) (_ net.Listener, err error) {
+	private, err := os.MkdirTemp(dir, ".socket")
+	if err != nil {
 		return nil, err
 	}
-	path, done, err := socketPath(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(private)) }()
+	path, done, err := socketPath(private)
 	if err != nil {
 		return nil, err
 	}
@@ -50,11 +53,10 @@ func listenLocal(dir string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The path may go through a link that is gone by then: the file is removed by Close of the node.
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := os.Chmod(filepath.Join(dir, SocketName), 0o600); err != nil {
-		l.Close()
-		return nil, err
+	l.(*net.UnixListener).SetUnlinkOnClose(false) // it moves: Close of the node removes it
+	made := filepath.Join(private, SocketName)
+	if err := errors.Join(os.Chmod(made, 0o600), os.Rename(made, filepath.Join(dir, SocketName))); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
