@@ -17,35 +17,35 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s: %.1f allocations for a message, at most %.0f are allowed", what, got, most)
 		}
 	}
-	bound("append", perMessage(2, func() {
+	bound("append", perMessage(1, func() {
 		l = open(t, Options{})
 		appendAll(t, l, raws...)
 	}), 42)
-	bound("append again", perMessage(2, func() { appendAll(t, l, raws...) }), 16)
+	bound("append again", perMessage(1, func() { appendAll(t, l, raws...) }), 16)
 	messages := collect(t, l.Arrivals(0, false))
 	if len(messages) != len(raws) {
 		t.Fatalf("%d of %d messages", len(messages), len(raws))
 	}
-	bound("get", perMessage(2, func() {
+	bound("get", perMessage(1, func() {
 		for i := range messages {
 			if _, err := l.Get(messages[i].Key()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}), 30)
-	bound("at", perMessage(2, func() {
+	bound("at", perMessage(1, func() {
 		for i := range messages {
 			if _, err := l.At(messages[i].Author(), messages[i].Sequence()); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}), 17)
-	bound("feed", perMessage(2, func() {
+	bound("feed", perMessage(1, func() {
 		for id := range l.Heads() {
 			collect(t, l.Feed(id, Range{}))
 		}
 	}), 4)
-	bound("arrivals", perMessage(2, func() { collect(t, l.Arrivals(0, false)) }), 8)
+	bound("arrivals", perMessage(1, func() { collect(t, l.Arrivals(0, false)) }), 8)
 	last := Offset(len(raws) - recentSize/2)
-	bound("what came last", perMessage(2, func() { collect(t, l.Arrivals(last, false)) }), 1)
+	bound("what came last", perMessage(1, func() { collect(t, l.Arrivals(last, false)) }), 1)
 }

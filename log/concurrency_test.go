@@ -178,7 +178,7 @@ func TestSlowFollowersDelayNobody(t *testing.T) {
 	goOn := make(chan struct{})
 	stopped := make(chan struct{})
 	var followers sync.WaitGroup
-	const n = 3 * recentSize
+	const n = recentSize + 1024 // they find what they missed on disk, and then in memory
 	for range 2 {
 		followers.Go(func() {
 			at := Offset(0)

@@ -9,6 +9,8 @@
 //     seen would fork our own feed. What others wrote is synced now and then: peers can send it again.
 //   - A feed of which two messages, both signed by its author, contradict each other is forked: it stops there, and the other
 //     message is kept as evidence.
+//   - When a confirmed feed is found to have lost messages, it is closed for Publish until it is confirmed again.
+//   - No offset is given twice, not even after a power cut: a follower's cursor never stands behind messages it did not see.
 //   - A write error of the store is final: the log takes nothing more until it is opened again.
 //
 // # The path of the data
@@ -32,12 +34,18 @@
 //	a author            feed id
 //	f author            fork evidence
 //	c feed id           the feed may be published to
-//	s                   offset up to which everything was synced
+//	s                   offset up to which everything was synced; offset below which no message comes any more
 //	v                   version of this layout
 //
-// All but the records lie in the tree, whose write-ahead log makes a transaction whole or absent. After a power cut a key may be
-// there and its record in the value log not (dgraph-io/badger#2000): Open reads what came since the last sync, and cuts each
-// feed back to its last whole message. Offsets of what was cut stay empty.
+// The records and the fork evidence lie in the value log, all else in the tree, whose write-ahead log makes a transaction
+// whole or absent. After a power cut a key may be there and its record in the value log not (dgraph-io/badger#2000): Open
+// reads what came since the last sync, and cuts each feed back to its last whole message. Offsets of what was cut stay empty,
+// and after a crash a few hundred thousand are left out.
+//
+// Beside the database, the file "own" says how far the confirmed feeds had come (own.go).
+//
+// What rots later in an older part of the value log is found when it is read, and that read says so: Options.Check reads
+// everything in Open, and cuts back what is damaged.
 //
 // DESIGN.md beside this file says what was measured.
 package log

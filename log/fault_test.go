@@ -312,7 +312,7 @@ func (s *faultScript) interrupted(t *testing.T, f *faults) {
 			if cerr := l.Close(); cerr != nil {
 				t.Errorf("close after a failure: %v", cerr)
 			}
-			s.goOn(t, killed, w.clone())
+			s.goOn(t, killed, w.clone(), 1)
 		} else {
 			err = l.Close()
 		}
@@ -320,7 +320,7 @@ func (s *faultScript) interrupted(t *testing.T, f *faults) {
 	if !errors.Is(err, errFault) {
 		t.Fatalf("the step failed, and what was told is: %v", err)
 	}
-	s.goOn(t, dir, w)
+	s.goOn(t, dir, w, 2)
 }
 
 func (w *world) clone() *world {
@@ -366,9 +366,9 @@ func (s *faultScript) refuses(t *testing.T, l *Log, w *world) {
 	w.check(t, l)
 }
 
-// goOn opens a folder after a failure, and lives on in it.
-func (s *faultScript) goOn(t *testing.T, dir string, w *world) {
-	for range 2 {
+// goOn opens a folder after a failure, and lives on in it, some lives long.
+func (s *faultScript) goOn(t *testing.T, dir string, w *world, lives int) {
+	for range lives {
 		l, err := Open(Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)

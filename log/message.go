@@ -12,7 +12,7 @@ import (
 	"charkha/log/internal/classic"
 )
 
-// Offset is a place in the order of arrival, from 0 on. Few may be empty: see the package doc.
+// Offset is a place in the order of arrival, from 0 on. Some are empty: see the package doc.
 type Offset uint64
 
 // Head is the newest message of a feed.

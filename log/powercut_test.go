@@ -120,7 +120,7 @@ func cutPower(t testing.TB, rng *rand.Rand, dir string, sure map[string]int64) {
 
 // At any moment of a life the power is cut: own messages that were seen are there, what else was synced is there, each feed
 // is whole up to its head, the next message chains, cursors go on without missing anything, and what was lost can come again.
-// CHARKHA_POWER_CUTS is how many lives of three cuts each are tried, at least 8.
+// CHARKHA_POWER_CUTS is how many lives of three cuts each are tried, at least 5.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -129,7 +129,7 @@ func TestPowerCut(t *testing.T) {
 	cuts, lost := 0, 0
 	t.Run("cuts", func(t *testing.T) {
 		lives, _ := strconv.ParseUint(os.Getenv("CHARKHA_POWER_CUTS"), 10, 64)
-		for n := range max(lives, 8) {
+		for n := range max(lives, 5) {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
 				c, m := powerCut(t, rand.New(rand.NewPCG(seed, n)))
@@ -278,7 +278,7 @@ func checkCursor(t testing.TB, l *Log, w *world) {
 
 // Bytes rot anywhere in any file, in a folder that was closed and in one that was not. Either Open says so, or what can be read is
 // right, and the own feed goes on from what was acknowledged or is closed for Publish. Then Check leaves a whole log, which takes
-// in again what was lost. CHARKHA_ROT is how many times each file is damaged, at least 3.
+// in again what was lost. CHARKHA_ROT is how many times each file is damaged, at least 2.
 func TestRot(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -333,7 +333,7 @@ func TestRot(t *testing.T) {
 			if name == "LOCK" || len(content) == 0 {
 				continue
 			}
-			for n := range max(places, 3) {
+			for n := range max(places, 2) {
 				tried++
 				t.Run(fmt.Sprintf("%s %s %d", folder, name, n), func(t *testing.T) {
 					rng := rand.New(rand.NewPCG(seed, uint64(tried)))
