@@ -72,6 +72,16 @@ func Open(cfg Config) (_ *Node, err error) {
 	if cfg.Hops < 0 {
 		return nil, fmt.Errorf("node: hops %d: must be 0 or more", cfg.Hops)
 	}
+	for _, addr := range cfg.Listen {
+		if _, _, err := replicate.ParseListen(addr); err != nil {
+			return nil, fmt.Errorf("node: listen: %w", err)
+		}
+	}
+	for _, addr := range cfg.Connect {
+		if err := replicate.CanDial(addr); err != nil {
+			return nil, fmt.Errorf("node: %w", err)
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

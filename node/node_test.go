@@ -131,6 +131,8 @@ func TestConfigIsChecked(t *testing.T) {
 		{Config{Dir: file, NetworkKey: testNetwork}, file},
 		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Listen: []string{"net:127.0.0.1"}}, "net:127.0.0.1"},
 		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Listen: []string{"onion:x:1"}}, "onion"},
+		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Listen: []string{"net:127.0.0.1:70000"}}, "port"},
+		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Connect: []identity.Address{{Proto: "ws", Host: "x", Port: 1}}}, "ws"},
 	} {
 		n, err := Open(c.cfg)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -138,6 +140,9 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 		if n != nil {
 			t.Errorf("%+v: a node and an error", c.cfg)
+		}
+		if names, _ := os.ReadDir(c.cfg.Dir); len(names) != 0 {
+			t.Errorf("%+v: left %v behind", c.cfg, names)
 		}
 	}
 }

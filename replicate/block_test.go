@@ -188,7 +188,6 @@ func TestBlockedByUs(t *testing.T) {
 			t.Error("a node that we block could connect")
 		}
 		before := len(m.dialled(other.addr.HostPort()))
-		node.Offer(other.addr)
 		node.Keep(other.addr)
 		pass(time.Minute)
 		if n := len(m.dialled(other.addr.HostPort())) - before; n != 0 {

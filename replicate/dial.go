@@ -16,6 +16,7 @@ const dialTimeout = 15 * time.Second
 
 // dialling is an attempt that others who want the same peer wait for.
 type dialling struct {
+	addr identity.Address
 	done chan struct{}
 	err  error // set before done is closed
 }
@@ -27,9 +28,20 @@ type kept struct {
 	err   error
 }
 
+// CanDial returns an error when addresses of this kind are not dialled.
+func CanDial(addr identity.Address) error {
+	if addr.Proto != "net" && addr.Proto != "" {
+		return fmt.Errorf("dial %s: addresses of the kind %q are not supported, only \"net\"", addr, addr.Proto)
+	}
+	return nil
+}
+
 // Connect connects to an address, once Run has begun. It returns nil when the connection can be used, or is there already, and
 // else says why not.
 func (n *Network) Connect(ctx context.Context, addr identity.Address) error {
+	if err := CanDial(addr); err != nil {
+		return err
+	}
 	if addr.Key == n.self {
 		return errors.New("that is our own key")
 	}
@@ -41,44 +53,40 @@ func (n *Network) Connect(ctx context.Context, addr identity.Address) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	n.mu.Lock()
-	if n.stopped {
-		n.mu.Unlock()
-		return ErrStopped
-	}
-	if n.sessions[addr.Key] != nil {
-		n.mu.Unlock()
-		return nil
-	}
-	d := n.dialling[addr.Key]
-	if d == nil {
-		d = &dialling{done: make(chan struct{})}
-		n.dialling[addr.Key] = d
-		n.tasks.Go(func() { n.dial(d, addr) })
-	}
-	n.mu.Unlock()
-	select {
-	case <-d.done:
-		return d.err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// Offer connects to an address in the background, if there is no connection yet.
-func (n *Network) Offer(addr identity.Address) {
-	_ = n.task(func() { // stopped: nobody wants connections any more
-		if err := n.Connect(n.ctx, addr); err != nil {
-			n.log.Debug("dial", "peer", addr.Key, "err", err)
+	for {
+		n.mu.Lock()
+		if n.stopped {
+			n.mu.Unlock()
+			return ErrStopped
 		}
-	})
+		if n.sessions[addr.Key] != nil {
+			n.mu.Unlock()
+			return nil
+		}
+		d := n.dialling[addr.Key]
+		if d == nil {
+			d = &dialling{addr: addr, done: make(chan struct{})}
+			n.dialling[addr.Key] = d
+			n.tasks.Go(func() { n.dial(d) })
+		}
+		n.mu.Unlock()
+		select {
+		case <-d.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if d.err == nil || d.addr == addr {
+			return d.err
+		}
+		// Another address of the same peer did not lead there. This one has not been tried.
+	}
 }
 
 // dial makes one attempt, and then serves the connection.
-func (n *Network) dial(d *dialling, addr identity.Address) {
-	s, err := n.reach(n.ctx, addr)
+func (n *Network) dial(d *dialling) {
+	s, err := n.reach(n.ctx, d.addr)
 	n.mu.Lock()
-	delete(n.dialling, addr.Key)
+	delete(n.dialling, d.addr.Key)
 	n.mu.Unlock()
 	d.err = err
 	close(d.done)
@@ -89,9 +97,6 @@ func (n *Network) dial(d *dialling, addr identity.Address) {
 
 // reach dials and enters the connection. No session and no error: the peer reached us meanwhile.
 func (n *Network) reach(ctx context.Context, addr identity.Address) (*session, error) {
-	if addr.Proto != "net" && addr.Proto != "" {
-		return nil, fmt.Errorf("dial %s: addresses of the kind %q are not supported", addr, addr.Proto)
-	}
 	socket, err := n.o.dial(ctx, addr.HostPort())
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
@@ -132,14 +137,13 @@ func (n *Network) redial(k *kept) {
 	for n.ctx.Err() == nil {
 		err := n.Connect(n.ctx, k.addr)
 		n.mu.Lock()
-		if k.tried = n.o.Now(); err == nil || k.err == nil || k.err.Error() != err.Error() {
-			if err != nil {
-				n.log.Info("peer cannot be reached, will be dialled again", "peer", k.addr.Key, "err", err)
-			}
-			k.err = err
-		}
+		news := err != nil && (k.err == nil || k.err.Error() != err.Error())
+		k.tried, k.err = n.o.Now(), err
 		s := n.sessions[k.addr.Key]
 		n.mu.Unlock()
+		if news && n.ctx.Err() == nil {
+			n.log.Info("peer cannot be reached, will be dialled again", "peer", k.addr.Key, "err", err)
+		}
 		began := n.o.Now()
 		if s != nil {
 			select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,7 +183,6 @@ func TestRunEndsWhateverHangs(t *testing.T) {
 		node.Keep(far("hangs", 50))
 		node.Keep(far("never", 51))
 		node.Keep(far("nobody", 52))
-		node.Offer(far("never", 53))
 		node.connect(other)
 		// A client that hangs in its handshake, a peer that reads nothing, one that is asked by history streams.
 		silent, err := m.dial(t.Context(), node.addr.HostPort())
@@ -213,10 +213,37 @@ func TestRunEndsWhateverHangs(t *testing.T) {
 			t.Errorf("after the end: %v", err)
 		}
 		node.Keep(far("late", 54))
-		node.Offer(far("late", 55))
 		pass(time.Minute)
 		if n := len(m.dialled(far("late", 54).HostPort())); n != 0 {
 			t.Errorf("dialled %d times after the end", n)
+		}
+	})
+}
+
+// A peer's second address is tried when its first one, which somebody else is dialling, leads nowhere.
+func TestAnotherAddressOfThePeer(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		node := startNode(t, 1, newGraph(ids(1, 2)...), nodeOptions{mem: m})
+		other := startNode(t, 2, newGraph(ids(1, 2)...), nodeOptions{mem: m})
+		stale := other.addr
+		stale.Port = 9
+		m.fault(stale.HostPort(), func(ctx context.Context) (net.Conn, error) {
+			time.Sleep(time.Minute)
+			return nil, errors.New("stale")
+		})
+		errs := make(chan error, 1)
+		go func() { errs <- node.Connect(t.Context(), stale) }()
+		synctest.Wait()
+		if err := node.Connect(t.Context(), other.addr); err != nil {
+			t.Errorf("the second address: %v", err)
+		}
+		if err := <-errs; err == nil || !strings.Contains(err.Error(), "stale") {
+			t.Errorf("the first address: %v", err)
+		}
+		onion := other.addr
+		onion.Proto = "onion"
+		if err := node.Connect(t.Context(), onion); err == nil || !strings.Contains(err.Error(), "onion") {
+			t.Errorf("an address of another kind: %v", err)
 		}
 	})
 }

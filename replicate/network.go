@@ -136,18 +136,28 @@ func New(o Options) (*Network, error) {
 // Serve sets what peers and what local programs may call. It is called once, before Run and ServeLocal.
 func (n *Network) Serve(peers, local *muxrpc.Registry) { n.peers, n.local = peers, local }
 
+// ParseListen reads "net:HOST:PORT", an address to listen on. HOST may be empty or an IPv6 address in brackets, PORT 0 for any.
+func ParseListen(addr string) (host, port string, err error) {
+	hostport, ok := strings.CutPrefix(addr, "net:")
+	if ok {
+		host, port, err = net.SplitHostPort(hostport)
+	}
+	if !ok || err != nil {
+		return "", "", fmt.Errorf("%q is not of the form net:HOST:PORT", addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", "", fmt.Errorf("%q: the port is not a number up to 65535", addr)
+	}
+	return host, port, nil
+}
+
 // Listen listens on "net:HOST:PORT" and returns the address that peers can dial. Connections are taken when Run runs.
 func (n *Network) Listen(addr string) (identity.Address, error) {
-	hostport, ok := strings.CutPrefix(addr, "net:")
-	if !ok {
-		return identity.Address{}, fmt.Errorf("%q is not of the form net:HOST:PORT", addr)
+	host, port, err := ParseListen(addr)
+	if err != nil {
+		return identity.Address{}, err
 	}
-	at := strings.LastIndexByte(hostport, ':')
-	if at < 0 {
-		return identity.Address{}, fmt.Errorf("%q is not of the form net:HOST:PORT", addr)
-	}
-	host := strings.Trim(hostport[:at], "[]")
-	l, err := net.Listen("tcp", net.JoinHostPort(host, hostport[at+1:]))
+	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
 	if err != nil {
 		return identity.Address{}, err
 	}
