@@ -30,16 +30,12 @@ type API struct {
 	Log     *log.Log
 	Index   *index.Index
 	Network *replicate.Network
-	Hops    int              // the replication range, for status
-	Version string           // what version() answers
-	Now     func() time.Time // nil: time.Now
+	Hops    int    // the replication range, for status
+	Version string // what version() answers
 }
 
 // Methods returns the methods of every namespace.
 func (a *API) Methods() []muxrpc.Method {
-	if a.Now == nil {
-		a.Now = time.Now
-	}
 	var all []muxrpc.Method
 	all = append(all, a.db()...)
 	all = append(all, a.friends()...)

@@ -16,12 +16,6 @@ type MsgID [32]byte
 // BlobID names a blob: the SHA-256 of its bytes. Its text form is "&<base64>.sha256".
 type BlobID [32]byte
 
-// The lengths of the sigil forms, in bytes.
-const (
-	IDLen    = 1 + 44 + len(".ed25519")
-	MsgIDLen = 1 + 44 + len(".sha256")
-)
-
 // ErrRef says that a text is not the reference that was asked for.
 var ErrRef = errors.New("not a valid reference")
 

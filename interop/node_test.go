@@ -225,6 +225,17 @@ func (n *Node) latest(id identity.ID) (seq int64) {
 	return clock[id]
 }
 
+// logs waits until the node has logged a text.
+func (n *Node) logs(text string) {
+	n.t.Helper()
+	for until := time.Now().Add(time.Minute); !strings.Contains(n.stderr.String(), text); {
+		if time.Now().After(until) {
+			n.t.Fatalf("charkha does not log %q", text)
+		}
+		n.latest(n.ID) // passes the time
+	}
+}
+
 func (n *Node) wait(id identity.ID, seq int64) {
 	n.t.Helper()
 	n.call(nil, "charkha.wait", map[string]any{"id": id, "seq": seq})

@@ -3,6 +3,7 @@
 package interop
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -78,6 +79,33 @@ func TestBothWays(t *testing.T) {
 			})
 		}
 	})
+}
+
+// On a network whose messages are signed with a key, they are exchanged; a peer without that key takes none of ours, nor we its.
+func TestHMACNetwork(t *testing.T) {
+	t.Parallel()
+	network, key := networkKey(t), [32]byte{7, 7, 7}
+	p := Start(t, Config{Script: Server, NetworkKey: network, HMACKey: &key})
+	n := startNode(t, network, "--hmac-key", base64.StdEncoding.EncodeToString(key[:]))
+	n.follow(p.ID)
+	p.Follow(n.ID)
+	n.publishMany(50, 1)
+	theirs := p.PublishMany(50, 1)
+	n.connect(p.Address)
+	n.same(p, n.ID, n.latest(n.ID))
+	n.same(p, p.ID, theirs)
+
+	other := Start(t, Config{Script: Server, NetworkKey: network})
+	n.follow(other.ID)
+	other.Follow(n.ID)
+	n.connect(other.Address)
+	n.logs("invalid signature")
+	if got := n.latest(other.ID); got != 0 {
+		t.Errorf("%d messages of another network were taken", got)
+	}
+	if got := other.Latest(n.ID); got != 0 {
+		t.Errorf("another network took %d messages", got)
+	}
 }
 
 // Messages that were published while the other side was away arrive after it came back.

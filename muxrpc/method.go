@@ -32,9 +32,8 @@ type Method struct {
 	Kind Kind
 	// Anonymous methods may be called by strangers; all others only on a connection that is not Options.Anonymous.
 	Anonymous bool
-	// Doc is one line for help; Args documents the arguments, for programs that show help. Both may be empty.
-	Doc  string
-	Args []Arg
+	// Doc is one line for help. It may be empty.
+	Doc string
 
 	// Call answers async and sync methods. It runs on a goroutine of its own. ctx ends when the caller gives up or the
 	// connection ends. The result is sent as JSON, except that a []byte is sent as binary and a string as text.
@@ -51,12 +50,6 @@ type Method struct {
 
 	// MaxBody replaces Options.MaxBody for what is received on this method's streams, when it is not 0.
 	MaxBody int
-}
-
-// Arg documents an argument of a method.
-type Arg struct {
-	Name, Type, Doc string
-	Optional        bool
 }
 
 // Registry is a fixed set of methods. It serves "manifest" itself.
