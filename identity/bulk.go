@@ -4,6 +4,7 @@ import (
 	"bytes"
 	crand "crypto/rand"
 	"crypto/sha512"
+	"hash/maphash"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -65,12 +66,12 @@ const bulkSplit = 128
 // # The test for small order
 //
 // On the Montgomery form y^2 = x^3 + a*x^2 + x the rational points are a cyclic group of order 8*L, since a^2-4 is no
-// square and so (0,0) is the only point of order 2. A point is without small-order part exactly when it is 8 times another.
-// By 2-descent, it is twice another exactly when its x is a square, and its half is found with two square roots, through
-// the 2-isogenous curve y^2 = x^3 - 2a*x^2 + (a^2-4)*x; see halve. With v in Z/8 the small-order part of the point: x is a
-// square when v is even, and the half found has v/2 or v/2+4. A part of 0 leads to 0 or 4 and then to an even number, 4 to
-// 2 or 6 and then to an odd one, 2 and 6 to an odd one at once: so x is a square three times when, and only when, v is 0.
-// That is five exponentiations instead of a multiplication by L.
+// square and so (0,0) is the only point of order 2. Let v in Z/8 be the small-order part of a point.
+//
+// By 2-descent, the point is twice another exactly when its x is a square, that is when v is even, and its half is found with
+// two square roots, through the 2-isogenous curve y^2 = x^3 - 2a*x^2 + (a^2-4)*x; see halve. The half has v/2 or v/2+4. The
+// Tate pairing with a point of order 4 tells v modulo 4, see quarterable: of the half it is 0 for v = 0 only (2 and 6 lead to
+// 1, 3, 5 or 7; 4 to 2 or 6). That is three exponentiations instead of a multiplication by L.
 func VerifyAll(batch []Signed, ok []bool) {
 	verifyAll(batch, ok, false)
 }
@@ -104,13 +105,26 @@ type bulkKey struct {
 	expanded *curve.ExpandedEdwardsPoint
 }
 
-// bulkKeys remembers the keys last used, in a slot chosen by their first bytes: at most 2048 of 1.5 KB.
-var bulkKeys [2048]atomic.Pointer[bulkKey]
+// bulkKeys remembers keys that were used lately, in one of the ways of a set that a hash chooses, so that nobody can make
+// keys that drive each other out: at most 4096, of 1.5 KB each.
+var (
+	bulkKeys [1024][4]atomic.Pointer[bulkKey]
+	bulkSeed = maphash.MakeSeed()
+)
 
 func bulkKeyOf(id ID) *bulkKey {
-	slot := &bulkKeys[(int(id[0])<<8|int(id[1]))%len(bulkKeys)]
-	if k := slot.Load(); k != nil && k.id == id {
-		return k
+	h := maphash.Bytes(bulkSeed, id[:])
+	set := &bulkKeys[h%uint64(len(bulkKeys))]
+	slot := &set[h>>32%uint64(len(set))] // the one that makes room
+	for i := range set {
+		k := set[i].Load()
+		if k == nil {
+			slot = &set[i]
+			break
+		}
+		if k.id == id {
+			return k
+		}
 	}
 	k := &bulkKey{id: id}
 	if canonicalY((*[32]byte)(&id)) && !smallOrder((*[32]byte)(&id)) {
@@ -388,12 +402,7 @@ func torsionFree(w *[rounds]point) bool {
 		y.Multiply(&y, &p.z)
 		y.Multiply(&y, &x)
 		y.Multiply(&y, &constC)
-		for range 2 {
-			if !halve(&x, &y) {
-				return false
-			}
-		}
-		if _, square := d.SqrtRatio(&constOne, &x); square == 0 {
+		if !halve(&x, &y) || !quarterable(&x, &y) {
 			return false
 		}
 	}
@@ -430,12 +439,31 @@ func halve(x, y *field.Element) bool {
 	return true
 }
 
+// quarterable reports whether a point of the Montgomery curve, neither (0,0) nor neutral, is 4 times another: whether its reduced
+// Tate pairing with T = (1, sqrt(a+2)), of order 4, is 1. The function with divisor 4(T) - 4(O) is l^2/x, where l = y - sqrt(a+2)*x is
+// the tangent at T, and x the one at 2T = (0,0).
+func quarterable(x, y *field.Element) bool {
+	var l, v, e field.Element
+	l.Multiply(x, &constT)
+	l.Subtract(y, &l)
+	l.Square(&l)
+	// To the power (p-1)/4 = 2*(p-5)/8 + 1. There 1/x is x^3.
+	v.Square(x)
+	v.Multiply(&v, x)
+	v.Multiply(&v, &l)
+	e.Pow22523(&v)
+	e.Square(&e)
+	e.Multiply(&e, &v)
+	return e.Equal(&constOne) == 1
+}
+
 var (
 	constOne, constTwo, constHalf field.Element
 	constD, const2D               field.Element // d = -121665/121666 of the Edwards curve
 	constA                        field.Element // a = 486662 of the Montgomery curve
 	constC                        field.Element // sqrt(-(a+2)), the scale between the two
 	constOther                    field.Element // sqrt((a^2-4)/sqrt(-1))
+	constT                        field.Element // sqrt(a+2)
 )
 
 func init() {
@@ -451,6 +479,7 @@ func init() {
 	const2D.Add(&constD, &constD)
 	constA.Mult32(&constOne, 486662)
 	x.Add(&constA, &constTwo)
+	_, ok4 := constT.SqrtRatio(&x, &constOne)
 	x.Negate(&x)
 	_, ok := constC.SqrtRatio(&x, &constOne)
 	// a^2-4 is no square, so SqrtRatio gives sqrt(sqrt(-1)*(a^2-4)); dividing by sqrt(-1) leaves sqrt((a^2-4)/sqrt(-1)).
@@ -462,7 +491,7 @@ func init() {
 	_, ok3 := constOther.SqrtRatio(&c, &constOne)
 	i.Invert(&i)
 	constOther.Multiply(&constOther, &i)
-	if ok != 1 || ok2 != 1 || ok3 != 0 {
+	if ok != 1 || ok2 != 1 || ok3 != 0 || ok4 != 1 {
 		panic("identity: internal error: curve constants")
 	}
 }
