@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 
 	"charkha/identity"
@@ -128,7 +127,7 @@ func (a *API) wait(ctx context.Context, req *muxrpc.Request) (any, error) {
 		return nil, err
 	}
 	if o.ID == nil || o.Seq < 1 {
-		return nil, errors.New("charkha.wait: the options id and seq (1 or more) are both needed")
+		return nil, errors.New("the options id and seq (1 or more) are both needed")
 	}
 	for _, err := range a.arrivalsOf(ctx, *o.ID) {
 		if err != nil {
@@ -220,7 +219,7 @@ func (a *API) importMessages(_ context.Context, _ *muxrpc.Request, s *muxrpc.Str
 func (a *API) append(raws [][]byte, counts *Imported, before int64) (ImportReport, error) {
 	results, err := a.Log.Append(raws)
 	if err != nil {
-		return ImportReport{}, fmt.Errorf("charkha.import: %w", err)
+		return ImportReport{}, err
 	}
 	var report ImportReport
 	for i, r := range results {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"syscall"
 
 	"charkha/identity"
 	"charkha/muxrpc"
@@ -28,12 +30,30 @@ func (a *API) connect(ctx context.Context, req *muxrpc.Request) (any, error) {
 		return nil, err
 	}
 	if addr.Key == a.Key.ID() {
-		return nil, errors.New("conn.connect: that is this node's own address")
+		return nil, errors.New("that is this node's own address")
+	}
+	if a.Index.Blocks(a.Key.ID(), addr.Key) {
+		return nil, fmt.Errorf("%s is blocked; following it ends that", addr.Key)
 	}
 	if err := a.Network.Connect(ctx, addr); err != nil {
-		return nil, err
+		return nil, advise(err)
 	}
 	return addr.String(), nil
+}
+
+// advise adds to why a peer was not reached what to look at.
+func advise(err error) error {
+	var name *net.DNSError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w; is the peer running, and are host and port right?", err)
+	case errors.As(err, &name):
+		return fmt.Errorf("%w; is the host's name right?", err)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fmt.Errorf("%w; is the peer online, and does no firewall stand between?", err)
+	}
+	return err
 }
 
 func (a *API) disconnect(_ context.Context, req *muxrpc.Request) (any, error) {

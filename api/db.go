@@ -38,7 +38,7 @@ func (a *API) publish(_ context.Context, req *muxrpc.Request) (any, error) {
 		return nil, err
 	}
 	if len(content) == 0 {
-		return nil, errors.New("publish: the content is missing")
+		return nil, errors.New("the content is missing, or null")
 	}
 	return a.sign(content)
 }
@@ -47,11 +47,11 @@ func (a *API) publish(_ context.Context, req *muxrpc.Request) (any, error) {
 func (a *API) sign(content []byte) (json.RawMessage, error) {
 	m, err := a.Log.Publish(a.Key, content)
 	if errors.Is(err, log.ErrUnconfirmed) {
-		return nil, fmt.Errorf("publish: %w: the key is older than this copy of its feed, and publishing now could fork it; "+
+		return nil, fmt.Errorf("%w: the key is older than this copy of its feed, and publishing now could fork it; "+
 			"connect to a peer that has the feed and wait until it was fetched, or start with --new-feed if the key never published", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("publish: %w", err)
+		return nil, err
 	}
 	return kvt(m), nil
 }

@@ -40,14 +40,14 @@ func (a *API) edge(req *muxrpc.Request) (feed identity.ID, state bool, reason st
 		return feed, false, "", err
 	}
 	if feed.IsZero() {
-		return feed, false, "", fmt.Errorf("%s: the feed id is missing", req.Name)
+		return feed, false, "", errors.New("the feed id is missing")
 	}
 	if feed == a.Key.ID() {
-		return feed, false, "", fmt.Errorf("%s: %s is this node's own feed", req.Name, feed)
+		return feed, false, "", fmt.Errorf("%s is this node's own feed", feed)
 	}
 	if len(opts.Recps) > 0 && string(opts.Recps) != "null" {
 		// Never publish in the open what was meant to be private.
-		return feed, false, "", fmt.Errorf("%s: private contact messages (recps) are not supported", req.Name)
+		return feed, false, "", errors.New("private contact messages (recps) are not supported")
 	}
 	return feed, isTrue(opts.State), opts.Reason, nil
 }

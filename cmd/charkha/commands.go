@@ -14,11 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"charkha/identity"
+	"charkha/muxrpc"
 )
 
 func (c *cli) whoamiCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: "whoami", Short: "print the node's feed id", Args: cobra.NoArgs,
+		Use: "whoami", Short: "print the node's feed id", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var me struct {
 				ID identity.ID `json:"id"`
@@ -37,7 +38,7 @@ func (c *cli) whoamiCommand() *cobra.Command {
 
 func (c *cli) statusCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: "status", Short: "print what the node holds, wants and is connected to", Args: cobra.NoArgs,
+		Use: "status", Short: "print what the node holds, wants and is connected to", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var answer json.RawMessage
 			if err := c.call(cmd, &answer, "charkha.status"); err != nil {
@@ -53,7 +54,7 @@ func (c *cli) statusCommand() *cobra.Command {
 
 func (c *cli) peersCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: "peers", Short: "list connections and the addresses that are kept dialling", Args: cobra.NoArgs,
+		Use: "peers", Short: "list connections and the addresses that are kept dialling", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var peers []json.RawMessage
 			if err := c.call(cmd, &peers, "charkha.peers"); err != nil {
@@ -94,7 +95,12 @@ func (c *cli) publishing(cmd *cobra.Command, method string, args ...any) error {
 func (c *cli) postCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
 		Use: "post TEXT", Short: "publish a post and print its message id",
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: noFiles,
+		Args: func(_ *cobra.Command, args []string) error {
+			if strings.TrimSpace(strings.Join(args, "")) == "" {
+				return errors.New("TEXT is missing")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			content := struct {
 				Type string `json:"type"`
@@ -109,7 +115,7 @@ func (c *cli) publishCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
 		Use: "publish", Short: "publish the content JSON that stands on standard input, and print its message id",
 		Example: `  echo '{"type":"vote","vote":{"link":"%...=.sha256","value":1}}' | charkha publish`,
-		Args:    cobra.NoArgs,
+		Args:    takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			const most = 64 << 10 // far above what a message can hold
 			content, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), most+1))
@@ -127,6 +133,9 @@ func (c *cli) publishCommand() *cobra.Command {
 				var v any
 				return fmt.Errorf("the content on standard input is not JSON: %w", json.Unmarshal(content, &v))
 			}
+			if content[0] != '{' && content[0] != '"' {
+				return errors.New(`the content on standard input is not an object {"type": ...}, nor an encrypted text`)
+			}
 			return c.publishing(cmd, "publish", json.RawMessage(content))
 		},
 	})
@@ -135,7 +144,7 @@ func (c *cli) publishCommand() *cobra.Command {
 // edgeCommand is follow, unfollow or block: they differ in the method and state only.
 func (c *cli) edgeCommand(verb, short, method string, state bool) *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: verb + " ID", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		Use: verb + " ID", Short: short, Args: takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			feed, err := parseFeed(cmd, args[0])
 			if err != nil {
@@ -162,9 +171,9 @@ func (c *cli) connectCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
 		Use: "connect ADDR", Short: "connect to a peer; returns when connected, or says why not",
 		Example: "  charkha connect net:192.168.1.20:8008~shs:EMovhfIrFk4NihAKnRNhrfRaqIhBv1Wj8pTxJNgvCCY=",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		Args:    takes("ADDR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			addr, err := identity.ParseAddress(args[0])
+			addr, err := parsePeer(args[0])
 			if err != nil {
 				return usage(cmd, err)
 			}
@@ -183,7 +192,7 @@ func (c *cli) connectCommand() *cobra.Command {
 func (c *cli) timelineCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "timeline", Short: "print the newest public posts of the people in range", Args: cobra.NoArgs,
+		Use: "timeline", Short: "print the newest public posts of the people in range", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if limit < 1 {
 				return usage(cmd, fmt.Errorf("--limit %d: must be 1 or more", limit))
@@ -196,7 +205,11 @@ func (c *cli) timelineCommand() *cobra.Command {
 				first = false
 				return printPost(w, item)
 			})
-			return c.each(cmd, print, "charkha.timeline", map[string]int{"limit": limit})
+			posts, err := c.each(cmd, print, "charkha.timeline", map[string]int{"limit": limit})
+			if err == nil && posts == 0 {
+				note(cmd, "there are no posts of people in range yet")
+			}
+			return err
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 30, "how many posts")
@@ -209,7 +222,7 @@ func (c *cli) feedCommand() *cobra.Command {
 		reverse bool
 	)
 	cmd := &cobra.Command{
-		Use: "feed ID", Short: "print a feed's messages, oldest first", Args: cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		Use: "feed ID", Short: "print a feed's messages, oldest first", Args: takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			feed, err := parseFeed(cmd, args[0])
 			if err != nil {
@@ -222,7 +235,11 @@ func (c *cli) feedCommand() *cobra.Command {
 				}
 				opts["limit"] = limit
 			}
-			return c.each(cmd, c.printer(cmd, printRow), "createUserStream", opts)
+			messages, err := c.each(cmd, c.printer(cmd, printRow), "createUserStream", opts)
+			if err == nil && messages == 0 {
+				note(cmd, "no message of %s is held", feed)
+			}
+			return err
 		},
 	}
 	cmd.Flags().IntVar(&limit, "limit", 0, "how many messages (default: all)")
@@ -232,11 +249,11 @@ func (c *cli) feedCommand() *cobra.Command {
 
 func (c *cli) getCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: "get MSGID", Short: "print a message", Args: cobra.ExactArgs(1), ValidArgsFunction: noFiles,
+		Use: "get MSGID", Short: "print a message", Args: takes("MSGID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := identity.ParseMsgID(args[0])
+			id, err := parseMsg(cmd, args[0])
 			if err != nil {
-				return usage(cmd, fmt.Errorf("%w; a message id looks like %%...=.sha256", err))
+				return err
 			}
 			var msg json.RawMessage
 			if err := c.call(cmd, &msg, "get", map[string]any{"id": id, "meta": true}); err != nil {
@@ -262,7 +279,7 @@ func (c *cli) waitCommand() *cobra.Command {
 		timeout time.Duration
 	)
 	cmd := &cobra.Command{
-		Use: "wait --feed ID --seq N", Short: "wait until the node holds a message of a feed", Args: cobra.NoArgs,
+		Use: "wait --feed ID --seq N", Short: "wait until the node holds a message of a feed", Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if feed == "" || seq < 1 {
 				return usage(cmd, errors.New("--feed ID and --seq N (1 or more) are both needed"))
@@ -271,15 +288,22 @@ func (c *cli) waitCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if timeout < 0 {
+				return usage(cmd, fmt.Errorf("--timeout %s: must not be negative", timeout))
+			}
 			ctx := cmd.Context()
 			if timeout > 0 {
 				var cancel context.CancelFunc
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
-				cmd.SetContext(ctx)
 			}
 			var have int64
-			err = c.call(cmd, &have, "charkha.wait", map[string]any{"id": id, "seq": seq})
+			err = c.with(ctx, func(ctx context.Context, conn *muxrpc.Conn) error {
+				if err := noteRange(ctx, cmd, conn, id, seq); err != nil {
+					return err
+				}
+				return ask(ctx, conn, &have, "charkha.wait", map[string]any{"id": id, "seq": seq})
+			})
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
 				return fmt.Errorf("%s: message %d did not arrive within %s", id, seq, timeout)
 			}
@@ -297,6 +321,33 @@ func (c *cli) waitCommand() *cobra.Command {
 	cmd.Flags().Int64Var(&seq, "seq", 0, "sequence number to wait for")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this long, such as 30s (default: never)")
 	return c.jsonFlag(cmd)
+}
+
+// noteRange says so when a message is waited for that nobody asks peers for.
+func noteRange(ctx context.Context, cmd *cobra.Command, conn *muxrpc.Conn, feed identity.ID, seq int64) error {
+	var latest *message // null: none is held
+	if err := ask(ctx, conn, &latest, "getLatest", feed); err != nil {
+		return err
+	}
+	if latest != nil && latest.Value.Sequence >= float64(seq) {
+		return nil
+	}
+	var hops map[identity.ID]int
+	if err := ask(ctx, conn, &hops, "friends.hops"); err != nil {
+		return err
+	}
+	switch distance, known := hops[feed]; {
+	case known && distance < 0:
+		note(cmd, "%s is blocked, so it is not fetched from peers; 'charkha follow %[1]s' ends that", feed)
+	case !known:
+		note(cmd, "%s is not in range, so it is not fetched from peers until you 'charkha follow %[1]s'", feed)
+	}
+	return nil
+}
+
+// note tells people, beside the answer, what they may not expect.
+func note(cmd *cobra.Command, format string, args ...any) {
+	fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...)
 }
 
 // printer prints each item of a stream, as JSON or in the form for people.

@@ -2,7 +2,10 @@
 //
 // "charkha start" runs the node. Every other command is a client of a running node: it dials the unix socket in the data
 // folder, calls one muxrpc method and prints the answer, for people, or as JSON with --json (one object a line where there
-// may be several). Exit status: 0 done, 1 the command could not do what it was asked for, 2 it was asked wrongly.
+// may be several). What is not the answer (errors, notes, the log) goes to standard error.
+//
+// Exit status: 0 done, 1 the command could not do what it was asked for (a mistake in config.toml is one of the reasons), 2
+// it was asked wrongly. Ctrl-C ends every command in order and with status 1, start with 0; a second one ends it at once.
 package main
 
 import (
@@ -16,11 +19,12 @@ import (
 
 func main() { os.Exit(run(os.Args[1:])) }
 
-// run is main with an exit status, so that tests can call it.
+// run is main with an exit status.
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := newRoot()
+	context.AfterFunc(ctx, stop) // the second signal is the system's again, and kills
+	root := newRoot(&interruptible{ctx: ctx, r: os.Stdin}, &interruptible{ctx: ctx, w: os.Stdout})
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	var usage *usageError

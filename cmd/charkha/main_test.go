@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +44,7 @@ type running struct {
 //	                    what it printed as the output of this command
 //	interrupt NAME      interrupt it and wait: it must end with status 0; leaves what it logged as the error output
 //	crash NAME          kill it and wait
+//	status N COMMAND... run a command that must end with this exit status
 //
 // and $PORT1 to $PORT3, TCP ports of loopback that were free a moment ago; $FIXTURES, the folder of the outside vectors
 // feeds-fixtures, and $AUTHOR, one of their authors. After node, $ADDRESS is where it listens.
@@ -121,6 +124,21 @@ func TestScripts(t *testing.T) {
 			},
 			"crash": func(ts *testscript.TestScript, neg bool, args []string) {
 				end(ts, args[0], syscall.SIGKILL).cmd.Wait()
+			},
+			"status": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: status N COMMAND...")
+				}
+				got := 0
+				var exit *exec.ExitError
+				if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+					got = exit.ExitCode()
+				} else {
+					ts.Check(err)
+				}
+				if want, err := strconv.Atoi(args[0]); err != nil || got != want {
+					ts.Fatalf("exit status %d, want %s", got, args[0])
+				}
 			},
 		},
 	})

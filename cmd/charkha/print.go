@@ -98,12 +98,20 @@ func printRow(w io.Writer, item []byte) error {
 	return err
 }
 
+// count is a number of things: "1 feed", "2,000 feeds".
+func count(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return humanize.Comma(n) + " " + thing + "s"
+}
+
 func printStatus(w io.Writer, answer []byte) error {
 	var st struct {
 		ID        identity.ID `json:"id"`
 		Version   string      `json:"version"`
 		Addresses []string    `json:"addresses"`
-		Hops      int         `json:"hops"`
+		Hops      int64       `json:"hops"`
 		Feeds     int64       `json:"feeds"`
 		Wanted    int64       `json:"wanted"`
 		Messages  int64       `json:"messages"`
@@ -129,14 +137,14 @@ func printStatus(w io.Writer, answer []byte) error {
 	for _, a := range st.Addresses {
 		row("address", "%s", a)
 	}
-	row("messages", "%s of %s feeds", humanize.Comma(st.Messages), humanize.Comma(st.Feeds))
-	row("wanted", "%s feeds within %d hops", humanize.Comma(st.Wanted), st.Hops)
+	row("messages", "%s of %s", humanize.Comma(st.Messages), count(st.Feeds, "feed"))
+	row("wanted", "%s within %s", count(st.Wanted, "feed"), count(st.Hops, "hop"))
 	if st.Unindexed > 0 {
-		row("index", "%s messages behind", humanize.Comma(st.Unindexed))
+		row("index", "%s behind", count(st.Unindexed, "message"))
 	} else {
 		row("index", "up to date")
 	}
-	row("own feed", "%s messages", humanize.Comma(st.Own.Sequence))
+	row("own feed", "%s", count(st.Own.Sequence, "message"))
 	if !st.Own.Confirmed {
 		row("", "publishing waits until this feed was fetched from a peer (or start with --new-feed)")
 	}

@@ -3,12 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -38,7 +37,8 @@ type cli struct {
 	json bool
 }
 
-func newRoot() *cobra.Command {
+// newRoot makes the commands, which read from in and write to out.
+func newRoot(in io.Reader, out io.Writer) *cobra.Command {
 	c := &cli{}
 	root := &cobra.Command{
 		Use:   "charkha",
@@ -46,24 +46,26 @@ func newRoot() *cobra.Command {
 		Long: `Charkha is a Secure Scuttlebutt (SSB) node: it keeps signed feeds, gossips them with other
 SSB peers, and serves local programs.
 
-'charkha start' runs the node. Every other command talks to the running node.`,
+'charkha start' runs the node. Every other command talks to the running node.
+
+A feed ID is @...=.ed25519, a MSGID %...=.sha256; the ssb: URIs of both are taken, too.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       node.Version(),
+		Version:       strings.Trim(node.Version(), "()"),
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			err := fmt.Errorf("there is no command %q", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
-			}
-			return usage(cmd, err)
+			return noCommand(cmd, args[0])
 		},
 	}
-	root.SetFlagErrorFunc(usage)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetFlagErrorFunc(flagError)
 	root.PersistentFlags().StringVar(&c.path, "path", defaultPath(), "data folder of the node (or set CHARKHA_PATH)")
+	_ = root.MarkPersistentFlagDirname("path") // fails for a flag that is not there
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
 		c.startCommand(), c.whoamiCommand(), c.statusCommand(), c.peersCommand(),
 		c.postCommand(), c.publishCommand(), c.followCommand(), c.unfollowCommand(), c.blockCommand(),
@@ -71,11 +73,107 @@ SSB peers, and serves local programs.
 		c.importCommand(), c.exportCommand(),
 	)
 	for _, cmd := range root.Commands() {
-		if check := cmd.Args; check != nil {
-			cmd.Args = func(cmd *cobra.Command, args []string) error { return usage(cmd, check(cmd, args)) }
+		check := cmd.Args
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(cmd, err)
+			}
+			return c.checkPath(cmd)
+		}
+	}
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() != "completion" {
+			continue
+		}
+		// Cobra's own prints its help and is content with any argument.
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = root.RunE
+		for _, shell := range cmd.Commands() {
+			shell.Args = func(cmd *cobra.Command, args []string) error { return usage(cmd, takes()(cmd, args)) }
 		}
 	}
 	return root
+}
+
+// noCommand says that a command has no such subcommand.
+func noCommand(cmd *cobra.Command, name string) error {
+	err := fmt.Errorf("there is no command %q", strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name())+" "+name))
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		err = fmt.Errorf("%w; did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return usage(cmd, err)
+}
+
+// helpCommand is cobra's help, but for asking about a command that is not there, which is an error.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "print the help of a command",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			if about, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, sub := range about.Commands() {
+					names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return usage(cmd, err)
+			}
+			if len(rest) > 0 {
+				return noCommand(about, rest[0])
+			}
+			about.InitDefaultHelpFlag() // so that the help lists it
+			return about.Help()
+		},
+	}
+}
+
+// takes wants the named arguments and no others.
+func takes(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return fmt.Errorf("%s is missing", names[len(args)])
+		case len(args) > len(names) && len(names) == 0:
+			return fmt.Errorf("%q: %s takes no arguments", args[0], cmd.Name())
+		case len(args) > len(names):
+			return fmt.Errorf("%q: only %s is taken", args[len(names)], strings.Join(names, " "))
+		}
+		return nil
+	}
+}
+
+// flagError says what a flag takes.
+func flagError(cmd *cobra.Command, err error) error {
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		err = fmt.Errorf("--%s %s: %w", bad.GetFlag().Name, bad.GetValue(), wanted(err))
+	}
+	return usage(cmd, err)
+}
+
+// wanted replaces the error of a value that a flag does not take: that one names the function that could not parse it.
+func wanted(err error) error {
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		switch bad.GetFlag().Value.Type() {
+		case "int", "int64":
+			return errors.New("must be a whole number")
+		case "bool":
+			return errors.New("must be true or false")
+		case "duration":
+			return errors.New("must be a duration such as 30s or 5m")
+		case "Level":
+			return errors.New("must be debug, info, warn or error")
+		}
+		return bad.Unwrap()
+	}
+	return err
 }
 
 // defaultPath is $CHARKHA_PATH, or .charkha in the home folder.
@@ -90,15 +188,21 @@ func defaultPath() string {
 	return filepath.Join(home, ".charkha")
 }
 
+// checkPath refuses what cannot be a data folder, before something else fails over it in other words.
+func (c *cli) checkPath(cmd *cobra.Command) error {
+	if c.path == "" {
+		return usage(cmd, errors.New("--path is empty; it names the data folder"))
+	}
+	if st, err := os.Stat(c.path); err == nil && !st.IsDir() {
+		return &hinted{fmt.Errorf("%s is a file, not a folder", c.path), "name the node's data folder with --path"}
+	}
+	return nil
+}
+
 // jsonFlag adds --json to a command that prints data.
 func (c *cli) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&c.json, "json", false, "print JSON, one object a line")
 	return cmd
-}
-
-// noFiles keeps the shell from offering file names where an id is wanted.
-func noFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 // parseFeed reads a feed id given as sigil or ssb: URI.
@@ -110,47 +214,50 @@ func parseFeed(cmd *cobra.Command, text string) (identity.ID, error) {
 				return feed, nil
 			}
 		}
-		return id, usage(cmd, fmt.Errorf("%w; a feed id looks like @...=.ed25519", err))
+		return id, usage(cmd, fmt.Errorf("%w; a feed id looks like @...=.ed25519 or ssb:feed/ed25519/...=", err))
 	}
 	return id, nil
 }
 
-// loadConfig gives the flags that were not set on the command line the values that config.toml in the data folder has for
-// them. A key that no flag has is an error.
-func loadConfig(cmd *cobra.Command, dir string) error {
-	file := filepath.Join(dir, "config.toml")
-	var conf map[string]any
-	if _, err := toml.DecodeFile(file, &conf); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
-	for key, value := range conf {
-		flag := cmd.LocalNonPersistentFlags().Lookup(key)
-		if flag == nil || key == "help" {
-			return fmt.Errorf("%s: there is no setting %q; 'charkha start --help' lists them", file, key)
-		}
-		if flag.Changed {
-			continue
-		}
-		if err := setFlag(cmd, flag, value); err != nil {
-			return fmt.Errorf("%s: %s: %w", file, key, err)
-		}
-	}
-	return nil
-}
-
-func setFlag(cmd *cobra.Command, flag *pflag.Flag, value any) error {
-	if list, ok := value.([]any); ok {
-		if _, ok := flag.Value.(pflag.SliceValue); !ok {
-			return errors.New("one value is wanted, not a list")
-		}
-		for _, v := range list {
-			if err := cmd.Flags().Set(flag.Name, fmt.Sprint(v)); err != nil {
-				return err
+// parseMsg reads a message id given as sigil or ssb: URI.
+func parseMsg(cmd *cobra.Command, text string) (identity.MsgID, error) {
+	id, err := identity.ParseMsgID(text)
+	if err != nil {
+		if ref, uerr := identity.ParseURI(text); uerr == nil {
+			if msg, ok := ref.(identity.MsgID); ok {
+				return msg, nil
 			}
 		}
-		return nil
+		return id, usage(cmd, fmt.Errorf("%w; a message id looks like %%...=.sha256 or ssb:message/sha256/...=", err))
 	}
-	return cmd.Flags().Set(flag.Name, fmt.Sprint(value))
+	return id, nil
+}
+
+// parsePeer reads the address of a peer: the first of its alternatives that can be dialled.
+func parsePeer(text string) (identity.Address, error) {
+	multi, err := identity.ParseMulti(text)
+	if ref, uerr := identity.ParseURI(text); uerr == nil {
+		m, ok := ref.(identity.Multi)
+		if !ok {
+			return identity.Address{}, fmt.Errorf("%s is no address", text)
+		}
+		multi, err, text = m, nil, m.String()
+	}
+	if err == nil {
+		for _, addr := range multi.Addresses() {
+			if addr.Proto == "net" && addr.Port != 0 {
+				return addr, nil
+			}
+		}
+	}
+	addr, err := identity.ParseAddress(text)
+	switch {
+	case err != nil:
+		return addr, err
+	case addr.Port == 0:
+		return addr, fmt.Errorf("%s: port 0 cannot be dialled", addr)
+	case addr.Proto != "net":
+		return addr, fmt.Errorf("%s: addresses of the kind %q cannot be dialled, only net:HOST:PORT~shs:KEY can", addr, addr.Proto)
+	}
+	return addr, nil
 }

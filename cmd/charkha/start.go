@@ -2,16 +2,19 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"charkha/identity"
 	"charkha/node"
 	"charkha/replicate/shs"
 )
@@ -30,39 +33,46 @@ func (c *cli) startCommand() *cobra.Command {
 		Short: "run the node until it is interrupted",
 		Long: `Run the node until it is interrupted (Ctrl-C).
 
-Every flag can stand in config.toml in the data folder, under its own name:
+Every flag but --new-feed can stand in config.toml in the data folder, under its own name:
     hops = 3
     listen = ["net:0.0.0.0:8008"]`,
-		Args: cobra.NoArgs,
+		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := loadConfig(cmd, c.path); err != nil {
-				return err
+			set, err := loadConfig(cmd, c.path)
+			if err != nil {
+				return startHint(err)
 			}
 			cfg := node.Config{
 				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed,
 				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level),
 			}
+			// All is looked at before the node makes its key and its folders.
 			if hops < 0 {
-				return usage(cmd, fmt.Errorf("--hops %d: must be 0 or more", hops))
+				return set.bad("hops", fmt.Errorf("%d: must be 0 or more", hops))
 			}
 			if network != "" {
-				key, err := parseKey("--network-key", network)
+				key, err := parseKey(network)
 				if err != nil {
-					return usage(cmd, err)
+					return set.bad("network-key", err)
 				}
 				cfg.NetworkKey = *key
 			}
 			if hmac != "" {
-				key, err := parseKey("--hmac-key", hmac)
+				key, err := parseKey(hmac)
 				if err != nil {
-					return usage(cmd, err)
+					return set.bad("hmac-key", err)
 				}
 				cfg.HMACKey = key
 			}
+			for _, text := range listen {
+				if err := checkListen(text); err != nil {
+					return set.bad("listen", err)
+				}
+			}
 			for _, text := range connect {
-				addr, err := identity.ParseAddress(text)
+				addr, err := parsePeer(text)
 				if err != nil {
-					return usage(cmd, fmt.Errorf("--connect: %w", err))
+					return set.bad("connect", err)
 				}
 				cfg.Connect = append(cfg.Connect, addr)
 			}
@@ -79,15 +89,30 @@ Every flag can stand in config.toml in the data folder, under its own name:
 	f.BoolVar(&noLAN, "no-lan", false, "do not look for peers on the local network (this version never does)")
 	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
+	levels := cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("log-level", levels) // fails for a flag that is not there
 	return cmd
 }
 
-func parseKey(flag, text string) (*[32]byte, error) {
+func parseKey(text string) (*[32]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(key) != 32 {
-		return nil, fmt.Errorf("%s: not 32 bytes in base64", flag)
+		return nil, errors.New("not 32 bytes in base64")
 	}
 	return (*[32]byte)(key), nil
+}
+
+// checkListen says what is wrong with an address to listen on, as far as that can be told without trying.
+func checkListen(text string) error {
+	hostport, ok := strings.CutPrefix(text, "net:")
+	_, port, err := net.SplitHostPort(hostport)
+	if !ok || err != nil {
+		return fmt.Errorf("%q is not of the form net:HOST:PORT", text)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q: the port must be a number from 0 to 65535 (0: any that is free)", text)
+	}
+	return nil
 }
 
 // newLogger writes to standard error: coloured lines on a terminal, plain ones elsewhere, or JSON.
@@ -104,7 +129,7 @@ func newLogger(asJSON bool, level slog.Level) *slog.Logger {
 func (c *cli) start(cmd *cobra.Command, cfg node.Config) (err error) {
 	n, err := node.Open(cfg)
 	if err != nil {
-		return err
+		return startHint(err)
 	}
 	defer func() {
 		if cerr := n.Close(); err == nil {
@@ -118,7 +143,7 @@ func (c *cli) start(cmd *cobra.Command, cfg node.Config) (err error) {
 	}
 	fmt.Fprintf(out, "path     %s\n", cfg.Dir)
 	if !n.Confirmed() {
-		cfg.Logger.Warn("this key is not new here but its feed is: nothing is published until the feed was fetched from a peer; " +
+		cfg.Logger.Warn("the secret was here before its feed: nothing is published until the feed was fetched from a peer; " +
 			"start with --new-feed if the key never published anywhere")
 	}
 	return n.Run(cmd.Context())
