@@ -30,7 +30,7 @@ const (
 	// written as an escape.
 	maxMessage = 64 << 10
 	// drainMost is how many bodies are taken from a stream at once.
-	drainMost = 1024
+	drainMost = 4096
 )
 
 // ebtOptions is the argument of ebt.replicate.

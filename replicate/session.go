@@ -35,6 +35,10 @@ type session struct {
 	err     error         // why it ended
 }
 
+// streamBuffer is how much of an EBT or history stream may wait while the log takes in what came before: enough for Append to
+// verify one piece while it commits the other.
+const streamBuffer = 2 << 20
+
 // maxInvalid is how many messages that are not valid a peer may send before the connection is closed.
 const maxInvalid = 100
 
@@ -43,7 +47,7 @@ func (n *Network) newSession(conn *shs.Conn, addr identity.Address, outgoing boo
 		n: n, id: conn.Remote(), addr: addr, outgoing: outgoing, since: n.o.Now(),
 		done: make(chan struct{}), opened: make(chan struct{}), changed: make(chan struct{}),
 	}
-	s.conn = muxrpc.New(conn, muxrpc.Options{Registry: n.peers, Anonymous: true, Peer: s, Logger: n.log})
+	s.conn = muxrpc.New(conn, muxrpc.Options{StreamBuffer: streamBuffer, Registry: n.peers, Anonymous: true, Peer: s, Logger: n.log})
 	return s
 }
 
