@@ -14,6 +14,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"time"
 
@@ -47,6 +48,9 @@ func (a *API) Methods() []muxrpc.Method {
 // indexWait is how long an answer from the index waits for it to know what the log has: who has just published wants to see
 // it. During a long sync the answer is what is indexed so far.
 const indexWait = time.Second
+
+// errStopping answers calls that wait while the node stops.
+var errStopping = errors.New("the node stopped before that; start it, and try again")
 
 // settle waits for the index.
 func (a *API) settle(ctx context.Context) {

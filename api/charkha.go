@@ -130,6 +130,9 @@ func (a *API) wait(ctx context.Context, req *muxrpc.Request) (any, error) {
 		return nil, errors.New("the options id and seq (1 or more) are both needed")
 	}
 	for _, err := range a.arrivalsOf(ctx, *o.ID) {
+		if ctx.Err() != nil {
+			break
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +140,7 @@ func (a *API) wait(ctx context.Context, req *muxrpc.Request) (any, error) {
 			return head.Sequence, nil
 		}
 	}
-	return nil, context.Cause(ctx)
+	return nil, errStopping // or the caller went away, and nobody reads this
 }
 
 // Imported counts what became of imported messages.

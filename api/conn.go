@@ -35,7 +35,9 @@ func (a *API) connect(ctx context.Context, req *muxrpc.Request) (any, error) {
 	if a.Index.Blocks(a.Key.ID(), addr.Key) {
 		return nil, fmt.Errorf("%s is blocked; following it ends that", addr.Key)
 	}
-	if err := a.Network.Connect(ctx, addr); err != nil {
+	if err := a.Network.Connect(ctx, addr); ctx.Err() != nil {
+		return nil, errStopping
+	} else if err != nil {
 		return nil, advise(err)
 	}
 	return addr.String(), nil

@@ -141,10 +141,21 @@ func (c *cli) publishCommand() *cobra.Command {
 	})
 }
 
+// How ids may be written, for the help of commands that take one.
+const (
+	feedForms = "ID is @...=.ed25519 or the same as a URI, ssb:feed/ed25519/...="
+	msgForms  = "MSGID is %...=.sha256 or the same as a URI, ssb:message/sha256/...="
+)
+
+// sentence makes a command's long help of its short one.
+func sentence(short, more string) string {
+	return strings.ToUpper(short[:1]) + short[1:] + ".\n\n" + more + "."
+}
+
 // edgeCommand is follow, unfollow or block: they differ in the method and state only.
 func (c *cli) edgeCommand(verb, short, method string, state bool) *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: verb + " ID", Short: short, Args: takes("ID"),
+		Use: verb + " ID", Short: short, Long: sentence(short, feedForms), Args: takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			feed, err := parseFeed(cmd, args[0])
 			if err != nil {
@@ -222,7 +233,8 @@ func (c *cli) feedCommand() *cobra.Command {
 		reverse bool
 	)
 	cmd := &cobra.Command{
-		Use: "feed ID", Short: "print a feed's messages, oldest first", Args: takes("ID"),
+		Use: "feed ID", Short: "print a feed's messages, oldest first",
+		Long: sentence("print a feed's messages, oldest first", feedForms), Args: takes("ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			feed, err := parseFeed(cmd, args[0])
 			if err != nil {
@@ -249,7 +261,7 @@ func (c *cli) feedCommand() *cobra.Command {
 
 func (c *cli) getCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: "get MSGID", Short: "print a message", Args: takes("MSGID"),
+		Use: "get MSGID", Short: "print a message", Long: sentence("print a message", msgForms), Args: takes("MSGID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id, err := parseMsg(cmd, args[0])
 			if err != nil {
@@ -317,7 +329,7 @@ func (c *cli) waitCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&feed, "feed", "", "feed id")
+	cmd.Flags().StringVar(&feed, "feed", "", "feed id, or the ssb: URI of one")
 	cmd.Flags().Int64Var(&seq, "seq", 0, "sequence number to wait for")
 	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this long, such as 30s (default: never)")
 	return c.jsonFlag(cmd)

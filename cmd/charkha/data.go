@@ -64,7 +64,7 @@ follow (gap), contradict what is held (fork) or are not valid messages (invalid)
 			if errors.Is(err, context.Canceled) {
 				err = errors.New("interrupted")
 			}
-			if err != nil && total.Stored > 0 {
+			if err != nil && total != (counts{}) {
 				err = fmt.Errorf("%w (%s stored before)", err, count(total.Stored, "message"))
 			}
 			if err != nil {
@@ -205,7 +205,7 @@ func (r *refusals) tell(format string, args ...any) {
 func (r *refusals) end() {
 	if more := r.n - shownRefusals; more > 0 {
 		_ = r.clear() // only looks
-		fmt.Fprintf(os.Stderr, "and %s more\n", count(more, "refusal"))
+		fmt.Fprintf(os.Stderr, "and %s\n", count(more, "more refusal"))
 	}
 }
 
@@ -268,7 +268,7 @@ func messageOf(line []byte) ([]byte, error) {
 
 // memberOf returns the value of the member of a JSON object with this name, of the last one when there are several; nil
 // when there is none. It does not look into values further than it must to find their ends: what is a message is checked
-// by the node, and what stands around it does not matter. That makes it ten times as fast as encoding/json.
+// by the node, and what stands around it does not matter. Decoding the line takes twenty times as long.
 func memberOf(object []byte, name string) (value []byte, err error) {
 	b, i := object, 0
 	space := func() {
@@ -427,14 +427,14 @@ arrived here. 'charkha import' reads it back.`,
 			switch {
 			case err != nil || messages > 0:
 			case feed != "":
-				note(cmd, "no message of %s is held", feed)
+				note(cmd, "no message of %s is held", opts["id"])
 			default:
 				note(cmd, "no messages are held")
 			}
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&feed, "feed", "", "one feed only")
+	cmd.Flags().StringVar(&feed, "feed", "", "one feed only: its id, or the ssb: URI of it")
 	cmd.Flags().BoolVar(&asJSON, "json", true, "JSON is the only form there is")
 	return cmd
 }

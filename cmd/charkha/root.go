@@ -161,15 +161,17 @@ func flagError(cmd *cobra.Command, err error) error {
 func wanted(err error) error {
 	var bad *pflag.InvalidValueError
 	if errors.As(err, &bad) {
-		switch bad.GetFlag().Value.Type() {
+		flag := bad.GetFlag()
+		if flag.Name == "log-level" {
+			return errors.New("must be debug, info, warn or error")
+		}
+		switch flag.Value.Type() {
 		case "int", "int64":
 			return errors.New("must be a whole number")
 		case "bool":
 			return errors.New("must be true or false")
 		case "duration":
 			return errors.New("must be a duration such as 30s or 5m")
-		case "Level":
-			return errors.New("must be debug, info, warn or error")
 		}
 		return bad.Unwrap()
 	}
