@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -439,6 +441,9 @@ func TestFriends(t *testing.T) {
 		w.refused("friends.follow", args...)
 		w.refused("friends.block", args...)
 	}
+	if got := w.refused("friends.follow", me); strings.Contains(got, "friends.") { // people read it who never heard of the method
+		t.Errorf("following oneself: %s", got)
+	}
 	w.refused("friends.isFollowing", map[string]any{"source": me})
 	if after := w.call("getVectorClock"); after != before {
 		t.Errorf("refused calls published: %s, then %s", before, after)
@@ -595,10 +600,35 @@ func TestConnectSaysWhyNot(t *testing.T) {
 			t.Errorf("connect %q: %q, want %q in it", arg, got, want)
 		}
 	}
+	blocked := identity.ID{5}
+	w.call("friends.block", blocked)
+	w.call("friends.isBlocking", map[string]any{"source": w.api.Key.ID(), "dest": blocked}) // waits for the index
+	if got := w.refused("conn.connect", identity.Address{Host: "127.0.0.1", Port: 1, Key: blocked}.String()); !strings.Contains(got, "blocked; following") {
+		t.Errorf("connect to who is blocked: %q", got)
+	}
 	if got := w.refused("conn.disconnect", "x"); !strings.Contains(got, "neither") {
 		t.Errorf("disconnect: %q", got)
 	}
 	if got := w.call("conn.disconnect", identity.ID{4}); got != "false" {
 		t.Errorf("disconnect of nobody: %s", got)
+	}
+}
+
+// Why a peer was not reached comes with what to look at, and stays what it was.
+func TestConnectAdvises(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, "; is the peer running"},
+		{&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}, "; is the host's name right?"},
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, "; is the peer online"},
+		{errors.New("not on our network"), ""},
+	} {
+		got := advise(fmt.Errorf("dial x: %w", c.err))
+		if text := "dial x: " + c.err.Error(); !errors.Is(got, c.err) || !strings.HasPrefix(got.Error(), text+c.want) || c.want == "" && got.Error() != text {
+			t.Errorf("%v, want %s%s...", got, text, c.want)
+		}
 	}
 }
