@@ -191,7 +191,7 @@ func (r ImportReport) send(s *muxrpc.Stream) error {
 	}
 }
 
-func (a *API) importMessages(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+func (a *API) importMessages(ctx context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
 	var counts Imported
 	number := int64(0)
 	for {
@@ -212,6 +212,9 @@ func (a *API) importMessages(_ context.Context, _ *muxrpc.Request, s *muxrpc.Str
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if ctx.Err() != nil {
+			return errStopping
 		}
 		if err != nil {
 			return err
