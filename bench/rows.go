@@ -269,7 +269,7 @@ func (r *run) passCharkha(d *feeds, name string) error {
 	if err := again.settled(); err != nil {
 		return err
 	}
-	time.Sleep(3 * time.Second) // what is done at start has been done
+	time.Sleep(12 * time.Second) // what is done at start has been done
 	anon, _ := again.memory()
 	r.add(name+", idle", anon, "MB anonymous")
 	return nil

@@ -91,7 +91,7 @@ func Open(o Options) (*Index, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("index: %w", err)
 	}
-	db, err := badger.Open(badger.DefaultOptions(o.Dir).
+	bo := badger.DefaultOptions(o.Dir).
 		WithLogger(nil).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1).
@@ -103,7 +103,9 @@ func Open(o Options) (*Index, error) {
 		WithNumCompactors(2).
 		WithBaseTableSize(2 << 20).
 		WithValueLogFileSize(16 << 20).
-		WithMetricsEnabled(false))
+		WithMetricsEnabled(false)
+	bo.TableSizeMultiplier = 1 // building large tables needs much memory
+	db, err := badger.Open(bo)
 	if err != nil {
 		return nil, fmt.Errorf("index: open %s: %w", o.Dir, err)
 	}

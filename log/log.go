@@ -108,7 +108,8 @@ const layoutVersion = "1"
 const (
 	memTableSize   = 16 << 20
 	valueLogSize   = 64 << 20
-	valueThreshold = 128 // longer values go into the value log: the records, and nothing else of weight
+	tableSize      = 2 << 20 // Badger takes twice that for each table that it builds, up to ten at once
+	valueThreshold = 128     // longer values go into the value log: the records, and nothing else of weight
 	maxRuns        = valueThreshold - 8
 )
 
@@ -147,11 +148,12 @@ func Open(o Options) (*Log, error) {
 		WithNumLevelZeroTables(4).
 		WithNumLevelZeroTablesStall(12).
 		WithNumCompactors(2).
-		WithBaseTableSize(4 << 20).
+		WithBaseTableSize(tableSize).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogSize).
 		WithVerifyValueChecksum(true).
 		WithMetricsEnabled(false)
+	bo.TableSizeMultiplier = 1
 	if err := errors.Join(checkTables(o.Dir, bo), cutTails(o.Dir)); err != nil {
 		return nil, openError(o.Dir, err)
 	}

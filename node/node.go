@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sync/errgroup"
@@ -220,12 +221,45 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(ctx, "index", n.index.Run(ctx)) })
 	g.Go(func() error { return ended(ctx, "replicate", n.network.Run(ctx)) })
 	g.Go(func() error { return ended(ctx, "local socket", n.serveLocal(ctx)) })
+	g.Go(func() error {
+		n.giveBack(ctx)
+		return nil
+	})
 	g.Go(func() error { // the listener waits for nothing but its Close
 		<-ctx.Done()
 		return n.local.Close()
 	})
 	return g.Wait()
 }
+
+// giveBackAfter is how long nothing arrives before memory goes back to the system.
+const giveBackAfter = 5 * time.Second
+
+// giveBack returns to the system the memory that opening or a long sync needed, once it is over. Left to itself, the Go runtime
+// keeps most of it for a node that has little to do afterwards.
+func (n *Node) giveBack(ctx context.Context) {
+	ticker := time.NewTicker(giveBackAfter)
+	defer ticker.Stop()
+	var at log.Offset
+	busy := true
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		switch end := n.feeds.Len(); {
+		case end > at+giveBackLeast:
+			at, busy = end, true
+		case busy:
+			debug.FreeOSMemory()
+			at, busy = end, false
+		}
+	}
+}
+
+// giveBackLeast is how many messages have to arrive in giveBackAfter for it to be a sync, not conversation.
+const giveBackLeast = 1000
 
 // ended says which part stopped the node; the end of ctx is no error.
 func ended(ctx context.Context, part string, err error) error {
