@@ -30,7 +30,7 @@ const rooms = `
 	index                           : identity log
 	api                             : identity log muxrpc replicate index
 	node                            : identity log muxrpc replicate replicate/shs index api
-	cmd/charkha                     : identity muxrpc node replicate/shs
+	cmd/charkha                     : identity muxrpc node replicate replicate/shs
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
 	bench/gen                       : identity log

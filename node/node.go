@@ -32,6 +32,7 @@ type Config struct {
 	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
 	NewFeed    bool               // the operator says that this key never published anywhere
+	Check      bool               // read every stored message first; see log.Options.Check
 	Logger     *slog.Logger       // nil: nothing is logged
 }
 
@@ -56,7 +57,7 @@ var ErrNotNew = errors.New("this feed is not new")
 // Version is the version that this binary was built from.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "" {
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
 		return "devel"
 	}
 	return info.Main.Version
@@ -113,7 +114,7 @@ func Open(cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.feeds, err = log.Open(log.Options{Dir: filepath.Join(cfg.Dir, "log"), HMACKey: cfg.HMACKey, Logger: cfg.Logger})
+	n.feeds, err = log.Open(log.Options{Dir: filepath.Join(cfg.Dir, "log"), HMACKey: cfg.HMACKey, Check: cfg.Check, Logger: cfg.Logger})
 	if errors.Is(err, log.ErrNetwork) {
 		return nil, fmt.Errorf("%w; start with the --hmac-key that it was made with, or give this network a --path of its own", err)
 	}

@@ -146,7 +146,7 @@ func ParseListen(addr string) (host, port string, err error) {
 		return "", "", fmt.Errorf("%q is not of the form net:HOST:PORT", addr)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", "", fmt.Errorf("%q: the port is not a number up to 65535", addr)
+		return "", "", fmt.Errorf("%q: the port must be a number from 0 to 65535 (0: any that is free)", addr)
 	}
 	return host, port, nil
 }

@@ -51,7 +51,7 @@ SSB peers, and serves local programs.
 A feed ID is @...=.ed25519, a MSGID %...=.sha256; the ssb: URIs of both are taken, too.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Version:       strings.Trim(node.Version(), "()"),
+		Version:       node.Version(),
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

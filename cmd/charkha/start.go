@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
-	"strconv"
-	"strings"
+	"runtime/debug"
 	"time"
 
 	"github.com/lmittmann/tint"
@@ -16,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"charkha/node"
+	"charkha/replicate"
 	"charkha/replicate/shs"
 )
 
@@ -25,7 +24,7 @@ func (c *cli) startCommand() *cobra.Command {
 		hops             int
 		network, hmac    string
 		newFeed, logJSON bool
-		noLAN            bool
+		noLAN, check     bool
 		level            slog.Level
 	)
 	cmd := &cobra.Command{
@@ -43,7 +42,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 				return startHint(err)
 			}
 			cfg := node.Config{
-				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed,
+				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed, Check: check,
 				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level),
 			}
 			// All is looked at before the node makes its key and its folders.
@@ -65,7 +64,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 				cfg.HMACKey = key
 			}
 			for _, text := range listen {
-				if err := checkListen(text); err != nil {
+				if _, _, err := replicate.ParseListen(text); err != nil {
 					return set.bad("listen", err)
 				}
 			}
@@ -86,6 +85,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	f.StringVar(&network, "network-key", "", "key of the network, 32 bytes in base64 (default: the public network's)")
 	f.StringVar(&hmac, "hmac-key", "", "key that the network's messages are signed with, 32 bytes in base64 (default: none)")
 	f.BoolVar(&newFeed, "new-feed", false, "this key never published anywhere: let it, without fetching its feed first")
+	f.BoolVar(&check, "check", false, "read every stored message first, and cut damaged feeds back, so that peers send the rest again")
 	f.BoolVar(&noLAN, "no-lan", false, "do not look for peers on the local network (this version never does)")
 	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
@@ -102,19 +102,6 @@ func parseKey(text string) (*[32]byte, error) {
 	return (*[32]byte)(key), nil
 }
 
-// checkListen says what is wrong with an address to listen on, as far as that can be told without trying.
-func checkListen(text string) error {
-	hostport, ok := strings.CutPrefix(text, "net:")
-	_, port, err := net.SplitHostPort(hostport)
-	if !ok || err != nil {
-		return fmt.Errorf("%q is not of the form net:HOST:PORT", text)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q: the port must be a number from 0 to 65535 (0: any that is free)", text)
-	}
-	return nil
-}
-
 // newLogger writes to standard error: coloured lines on a terminal, plain ones elsewhere, or JSON.
 func newLogger(asJSON bool, level slog.Level) *slog.Logger {
 	switch {
@@ -126,7 +113,13 @@ func newLogger(asJSON bool, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
+// gcPercent trades a little of the processor for memory: what a sync leaves behind is collected at half the size that Go waits for.
+const gcPercent = 50
+
 func (c *cli) start(cmd *cobra.Command, cfg node.Config) (err error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	n, err := node.Open(cfg)
 	if err != nil {
 		return startHint(err)

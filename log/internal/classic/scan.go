@@ -728,7 +728,7 @@ func (s *Scanner) Scan(raw []byte) (*Message, error) {
 		full = s.latin
 	}
 	if len(full) > MaxLength {
-		return nil, invalid("%d UTF-16 units in its signed form, at most %d are allowed", len(full), MaxLength)
+		return nil, invalid("too long: %d UTF-16 units in its signed form, at most %d are allowed", len(full), MaxLength)
 	}
 	m.Key = sha256.Sum256(full)
 	m.Value = s.compact
