@@ -140,7 +140,7 @@ func measure(args []string) error {
 	f.IntVar(&messages, "messages", 100_000, "messages of the rows that are compared with JS")
 	f.IntVar(&big, "big", 1_000_000, "messages of the large log; 0 leaves those rows out")
 	f.IntVar(&r.runs, "runs", 3, "how often each thing is measured; medians are told")
-	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, publish, reconnect")
+	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, live, publish, reconnect")
 	f.StringVar(&out, "out", "bench/RESULTS.md", "the file that is written; empty: none")
 	f.StringVar(&r.dir, "dir", filepath.Join(os.TempDir(), "charkha-bench"), "where data and stores are made; generated data stays there")
 	if err := f.Parse(args); err != nil {
@@ -181,6 +181,7 @@ func measure(args []string) error {
 		{"replicate", func() error { return r.replicate(small) }},
 		{"mixed", func() error { return r.mixed(small) }},
 		{"feed", r.feed},
+		{"live", r.live},
 		{"reconnect", r.reconnect},
 		{"big", func() error {
 			if big == 0 {

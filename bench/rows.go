@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -431,5 +432,49 @@ func (r *run) reconnect() error {
 		}
 		r.add("reconnect, bytes", peers[0].BytesIn+peers[0].BytesOut, "bytes both ways, the message of about 400 included")
 	}
+	return nil
+}
+
+// live publishes on one of two connected nodes, and takes the time until the publisher has its answer, its message being on disk, and
+// until the other node holds the message.
+func (r *run) live() error {
+	dir, remove := r.temp("live")
+	defer remove()
+	a, err := startCharkha(r.bin, filepath.Join(dir, "a"))
+	if err != nil {
+		return err
+	}
+	defer a.stop()
+	b, err := startCharkha(r.bin, filepath.Join(dir, "b"))
+	if err != nil {
+		return err
+	}
+	defer b.stop()
+	if err := errors.Join(b.request([]identity.ID{a.id}), b.connect(a.address)); err != nil {
+		return err
+	}
+	var answers, arrivals []float64
+	for seq := range 200 {
+		held := make(chan error, 1)
+		began := time.Now()
+		var at time.Duration
+		go func() {
+			err := b.call(nil, "charkha.wait", map[string]any{"id": a.id, "seq": seq + 1})
+			at = time.Since(began)
+			held <- err
+		}()
+		if err := a.call(nil, "publish", map[string]string{"type": "post", "text": "live"}); err != nil {
+			return err
+		}
+		answers = append(answers, float64(time.Since(began).Microseconds()))
+		if err := <-held; err != nil {
+			return err
+		}
+		arrivals = append(arrivals, float64(at.Microseconds()))
+	}
+	slices.Sort(answers)
+	slices.Sort(arrivals)
+	r.add("live, answered", answers[len(answers)/2], "us until the publisher has its answer")
+	r.add("live, held", arrivals[len(arrivals)/2], "us until the other node holds it")
 	return nil
 }
