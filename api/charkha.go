@@ -211,7 +211,7 @@ func (a *API) importMessages(ctx context.Context, _ *muxrpc.Request, s *muxrpc.S
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			return nil
+			return a.Log.Sync() // what was said to be stored outlives a power cut, once the import has ended
 		}
 		if ctx.Err() != nil {
 			return errStopping

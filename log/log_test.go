@@ -638,6 +638,24 @@ func TestSecondOpenIsRefused(t *testing.T) {
 	}
 }
 
+func TestSync(t *testing.T) {
+	t.Parallel()
+	l := open(t, Options{})
+	appendAll(t, l, (&writer{k: key(1)}).many(t, 10)...)
+	if err := l.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.syncer.place(); got != l.Len() {
+		t.Errorf("on disk up to %d of %d", got, l.Len())
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Sync(); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
 // A log stays with the HMAC key that it was made with.
 func TestAnotherNetworkIsRefused(t *testing.T) {
 	t.Parallel()

@@ -89,6 +89,20 @@ func (s *syncer) place() Offset {
 	return s.syncedTo
 }
 
+// Sync makes all that was appended durable: what Append alone leaves to the next seconds. After an error the log takes nothing more.
+func (l *Log) Sync() error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if err := l.usable(); err != nil {
+		return err
+	}
+	if err := l.sync(); err != nil {
+		l.fail(fmt.Errorf("log: sync: %w", err))
+		return l.usable()
+	}
+	return nil
+}
+
 // sync makes all that is visible durable, and, for the holder of the writer's lock, all that was committed.
 func (l *Log) sync() error {
 	s := &l.syncer

@@ -18,7 +18,7 @@ func BenchmarkVerify(b *testing.B) {
 	raws := generated()
 	raws = raws[:min(len(raws), 16384)]
 	for _, size := range []int{1, 16, 64, 256, 1024, 2048} {
-		b.Run(fmt.Sprint("bulk-", size), func(b *testing.B) {
+		b.Run(fmt.Sprint("bulk/", size), func(b *testing.B) {
 			l := open(b, Options{})
 			b.ReportAllocs()
 			for b.Loop() {
