@@ -427,7 +427,8 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 	return refusals, nil
 }
 
-// checkOwn tells when a peer's copy of our own feed was fetched whole.
+// checkOwn tells when a peer's copy of our own feed was fetched whole. A peer that claims less than we hold knows nothing of what
+// may follow.
 func (n *Network) checkOwn() {
 	if n.o.Log.Confirmed(n.self) {
 		return
@@ -435,7 +436,7 @@ func (n *Network) checkOwn() {
 	n.brainMu.Lock()
 	claimed, _ := n.brain.Claimed(n.self)
 	n.brainMu.Unlock()
-	if head, ok := n.o.Log.Head(n.self); ok && claimed > 0 && head.Sequence >= claimed {
+	if head, ok := n.o.Log.Head(n.self); ok && claimed > 0 && head.Sequence == claimed {
 		n.o.OwnFetched()
 	}
 }

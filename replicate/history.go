@@ -317,10 +317,10 @@ func (s *session) history(ctx context.Context) {
 	defer every.Stop()
 	for {
 		changed := s.graphChanged()
-		var todo []identity.ID
+		var due []identity.ID
 		for _, feed := range s.n.o.Graph.WantedFeeds() {
 			if live[feed] == nil && !done[feed] && !refused[feed] && s.mayAsk(feed) {
-				todo = append(todo, feed)
+				due = append(due, feed)
 			}
 		}
 		for feed, stop := range live {
@@ -328,7 +328,7 @@ func (s *session) history(ctx context.Context) {
 				stop()
 			}
 		}
-		slices.SortFunc(todo, func(a, b identity.ID) int { // our own feed comes first
+		slices.SortFunc(due, func(a, b identity.ID) int { // our own feed comes first
 			if (a == s.n.self) != (b == s.n.self) {
 				return map[bool]int{true: -1, false: 1}[a == s.n.self]
 			}
@@ -337,7 +337,7 @@ func (s *session) history(ctx context.Context) {
 		var mu sync.Mutex
 		var fetch errgroup.Group
 		fetch.SetLimit(historyParallel)
-		for _, feed := range todo {
+		for _, feed := range due {
 			if ctx.Err() != nil {
 				break
 			}
@@ -355,7 +355,7 @@ func (s *session) history(ctx context.Context) {
 			})
 		}
 		_ = fetch.Wait()
-		for _, feed := range todo {
+		for _, feed := range due {
 			if len(live) >= historyLive || ctx.Err() != nil {
 				break
 			}
@@ -404,23 +404,28 @@ var errRefusedFeed = errors.New("the peer's copy of the feed was refused")
 func (s *session) fetch(ctx context.Context, feed identity.ID, live bool) error {
 	for {
 		before, _ := s.n.o.Log.Head(feed)
-		whole, err := s.fetchOnce(ctx, feed, before.Sequence, live)
+		from := before.Sequence + 1
+		own := feed == s.n.self && !live && !s.n.o.Log.Confirmed(feed)
+		if own {
+			from = max(before.Sequence, 1) // our head, too: only who has it can tell that nothing follows
+		}
+		last, err := s.fetchOnce(ctx, feed, from, live)
 		if err != nil {
 			return err
 		}
 		head, _ := s.n.o.Log.Head(feed)
-		if whole && feed == s.n.self && !live && head.Sequence > 0 && !s.n.o.Log.Confirmed(feed) {
+		if own && last > 0 && last == head.Sequence {
 			s.n.o.OwnFetched()
 		}
-		if whole || head.Sequence == before.Sequence {
+		if head.Sequence >= last || head.Sequence == before.Sequence {
 			return nil
 		}
 	}
 }
 
-// fetchOnce is one history stream from our head on. It reports whether all of it was taken in: not when messages were left
-// over whose predecessors did not come, or came too late.
-func (s *session) fetchOnce(ctx context.Context, feed identity.ID, head int64, live bool) (whole bool, err error) {
+// fetchOnce is one history stream from a sequence on. It returns the highest sequence that came, 0 when none did. Our head is below
+// that when messages were left over whose predecessors did not come, or came too late.
+func (s *session) fetchOnce(ctx context.Context, feed identity.ID, from int64, live bool) (last int64, err error) {
 	n := s.n
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -429,14 +434,13 @@ func (s *session) fetchOnce(ctx context.Context, feed identity.ID, head int64, l
 		Seq  int64       `json:"seq"`
 		Live bool        `json:"live"`
 		Keys bool        `json:"keys"`
-	}{ID: feed, Seq: head + 1, Live: live}
+	}{ID: feed, Seq: from, Live: live}
 	stream, err := s.conn.Open(ctx, muxrpc.CallOptions{Kind: muxrpc.Source, Patient: true}, "createHistoryStream", opts)
 	if err != nil {
-		return false, err
+		return last, err
 	}
 	defer stream.Close()
 	var early early // ssb-db2 sends messages of one millisecond in any order
-	last := head    // the highest sequence that came
 	for {
 		bodies, err := stream.RecvBatch(drainMost)
 		head, _ := n.o.Log.Head(feed)
@@ -455,7 +459,7 @@ func (s *session) fetchOnce(ctx context.Context, feed identity.ID, head int64, l
 				if s.bad(1) {
 					s.end(errTooBad)
 				}
-				return false, err
+				return last, err
 			case ok && seq > next:
 				early.put(feed, seq, raw)
 			case ok && seq == next:
@@ -467,23 +471,22 @@ func (s *session) fetchOnce(ctx context.Context, feed identity.ID, head int64, l
 		}
 		if len(raws) > 0 {
 			if !s.mayAsk(feed) {
-				return false, nil
+				return 0, nil
 			}
 			refusals, err := s.ingest(raws)
 			if err != nil {
 				s.end(err)
-				return false, err
+				return last, err
 			}
 			if refusals > 0 {
-				return false, errRefusedFeed
+				return last, errRefusedFeed
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			h, _ := n.o.Log.Head(feed)
-			return h.Sequence >= last, nil
+			return last, nil
 		}
 		if err != nil {
-			return false, err
+			return last, err
 		}
 	}
 }
