@@ -159,11 +159,20 @@ func freePorts(t *testing.T, n int) (ports []string) {
 	return ports
 }
 
+// missing skips a test for want of something that the computer does not have; in CI it fails.
+func missing(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatalf("MISSING: %s", what)
+	}
+	t.Skipf("MISSING: %s", what)
+}
+
 // TestReadmeTour runs the console examples of README.md as they stand there, in one shell, and compares what they print:
 // "..." stands for any text, and alone on a line for any lines.
 func TestReadmeTour(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("no bash")
+		missing(t, "bash, with which the examples of README.md are run")
 	}
 	readme, err := os.ReadFile(filepath.Join(vectors.Root(), "README.md"))
 	if err != nil {
