@@ -136,21 +136,38 @@ func (m Multi) Addresses() []Address {
 	return all
 }
 
-// Address is where a peer can be reached and whom to expect there: one net~shs, ws~shs or onion~shs alternative of a
-// multiserver address. It can be a map key. The zero value is no address.
+// Address is where a peer can be reached and whom to expect there: one net~shs, ws~shs, onion~shs or tunnel~shs alternative
+// of a multiserver address. It can be a map key. The zero value is no address.
+//
+// A tunnel leads to a peer who is in a room, over a connection with that room: it has a Room and a Key, and neither Host
+// nor Port.
 type Address struct {
-	Proto string // "net", "ws", "wss" or "onion"; empty means net
+	Proto string // "net", "ws", "wss", "onion" or "tunnel"; empty means net
 	Host  string // a name or an IP, an IPv6 one without brackets
 	Port  int    // 1 to 65535; 0 only to listen at a port of the system's choosing
+	Room  ID     // the key of the room that a tunnel goes through; zero in all other kinds
 	Key   ID     // the peer's feed
 }
 
-// HostPort is the form that package net dials.
-func (a Address) HostPort() string { return net.JoinHostPort(a.Host, strconv.Itoa(a.Port)) }
+// Tunnel is the address of a peer in a room.
+func Tunnel(room, peer ID) Address { return Address{Proto: "tunnel", Room: room, Key: peer} }
+
+// HostPort is the form that package net dials. A tunnel has none: it is "".
+func (a Address) HostPort() string {
+	if a.Proto == "tunnel" {
+		return ""
+	}
+	return net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
+}
 
 // Multi gives the address in its general form. The groups of an IPv6 host are items of their own: JS peers split at each
-// colon and join what stands before the port, and those that know escaping do so too.
+// colon and join what stands before the port, and those that know escaping do so too. A tunnel's items are the sigil forms
+// of the room's and of the peer's id, as JS room clients write them (npm ssb-room-client 2, ssb-tunnel 2).
 func (a Address) Multi() Multi {
+	shs := Part{Name: "shs", Data: []string{strict.EncodeToString(a.Key[:])}}
+	if a.Proto == "tunnel" {
+		return Multi{{{Name: "tunnel", Data: []string{a.Room.String(), a.Key.String()}}, shs}}
+	}
 	data := append(strings.Split(a.Host, ":"), strconv.Itoa(a.Port))
 	proto := a.Proto
 	switch proto {
@@ -159,10 +176,10 @@ func (a Address) Multi() Multi {
 	case "ws", "wss":
 		data[0] = "//" + data[0]
 	}
-	return Multi{{{Name: proto, Data: data}, {Name: "shs", Data: []string{strict.EncodeToString(a.Key[:])}}}}
+	return Multi{{{Name: proto, Data: data}, shs}}
 }
 
-// String is the multiserver form, "net:host:port~shs:base64".
+// String is the multiserver form, "net:host:port~shs:base64" or "tunnel:@room:@peer~shs:base64".
 func (a Address) String() string { return a.Multi().String() }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -171,8 +188,8 @@ func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (a *Address) UnmarshalText(b []byte) (err error) { *a, err = ParseAddress(string(b)); return err }
 
-// ParseAddress reads a multiserver address and returns its first alternative that is net, ws, wss or onion with shs and
-// nothing on top, or reads the older form "host:port:@key.ed25519". The result's Proto is never empty.
+// ParseAddress reads a multiserver address and returns its first alternative that is net, ws, wss, onion or tunnel with shs
+// and nothing on top, or reads the older form "host:port:@key.ed25519". The result's Proto is never empty.
 func ParseAddress(s string) (Address, error) {
 	if !strings.Contains(s, "~") {
 		if i := strings.LastIndexByte(s, ':'); i >= 0 {
@@ -207,8 +224,27 @@ func addressOf(parts []Part) (Address, bool) {
 	switch name := parts[0].Name; name {
 	case "net", "onion", "ws", "wss":
 		return newAddress(name, parts[0].Data, key)
+	case "tunnel":
+		return newTunnel(parts[0].Data, key)
 	}
 	return Address{}, false
+}
+
+// newTunnel checks a tunnel's items: room, peer, and in those of npm ssb-tunnel perhaps the instance of the peer, of which
+// all but 0 are out of use. The peer's key stands in the address twice; they must agree.
+func newTunnel(data []string, key ID) (Address, bool) {
+	if len(data) != 2 && (len(data) != 3 || data[2] != "0") {
+		return Address{}, false
+	}
+	room, err := ParseID(data[0])
+	if err != nil {
+		return Address{}, false
+	}
+	peer, err := ParseID(data[1])
+	if err != nil || peer != key || room == key {
+		return Address{}, false
+	}
+	return Tunnel(room, key), true
 }
 
 // newAddress checks host and port, which data holds split at every colon.

@@ -33,6 +33,8 @@
 //  5. When the first alternative of a multiserver address cannot be used, the next one is tried; ssb-ref gives up.
 //  6. Host names of a local network are fine: without a dot, with underscores and hyphens in any label, IPv6 with a
 //     zone or in brackets. ssb-ref wants what could be a registered domain.
+//  7. A tunnel through a room is an Address: the ids of room and peer in their sigil forms, the peer's key again after shs.
+//     parseAddress of ssb-ref does not know tunnels; npm ssb-room-client 2 and ssb-tunnel 2 write and read them so.
 //
 // Addresses and URIs have a bound on their length; the libraries have none.
 package identity

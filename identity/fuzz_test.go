@@ -101,6 +101,7 @@ func FuzzAddress(f *testing.F) {
 	f.Add("net:fe80::1%eth0:8008~shs:" + key[1:45])
 	f.Add("wss://a.b:443~shs:" + key[1:45] + ":seed")
 	f.Add("a.b:1:" + key)
+	f.Add("tunnel:" + testKey(2).ID().String() + ":" + key + ":0~shs:" + key[1:45])
 	f.Fuzz(func(t *testing.T, s string) {
 		a, err := ParseAddress(s)
 		if err != nil {

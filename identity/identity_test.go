@@ -318,6 +318,23 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: %v, %v", s, a, err)
 		}
 	}
+	room := testKey(9).ID()
+	tunnel := "tunnel:" + room.String() + ":" + key.String()
+	for _, s := range []string{tunnel + "~shs:" + b64, tunnel + ":0~shs:" + b64, "unix:/a~noauth;" + tunnel + "~shs:" + b64} {
+		a, err := ParseAddress(s)
+		if err != nil || a != Tunnel(room, key) || a.String() != tunnel+"~shs:"+b64 || a.HostPort() != "" {
+			t.Errorf("%s is %v, %v, to dial at %q", s, a, err, a.HostPort())
+		}
+	}
+	for _, s := range []string{
+		"tunnel:" + room.String() + "~shs:" + b64, tunnel + ":1~shs:" + b64, tunnel + ":~shs:" + b64, tunnel + ":0:0~shs:" + b64,
+		"tunnel:" + key.String() + ":" + room.String() + "~shs:" + b64, "tunnel:" + room.String() + ":" + b64 + "~shs:" + b64, tunnel + "~noauth",
+		"tunnel~shs:" + b64, tunnel + "~shs:" + b64 + "~gzip", "tunnel:" + room.String()[1:] + ":" + key.String() + "~shs:" + b64,
+	} {
+		if a, err := ParseAddress(s); !errors.Is(err, ErrAddress) {
+			t.Errorf("%q: %v, %v", s, a, err)
+		}
+	}
 	if got := (Address{Host: "h", Port: 1, Key: key}).String(); got != "net:h:1~shs:"+b64 {
 		t.Errorf("no protocol prints as %s", got)
 	}
