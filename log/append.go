@@ -86,29 +86,38 @@ var (
 func (l *Log) Append(raws [][]byte) ([]Result, error) {
 	results := make([]Result, len(raws))
 	ahead := ahead{}
-	at := 0
-	for next := l.verify(&raws, ahead); next != nil; {
-		// While one piece is committed, the one after it is verified.
-		p := next
-		verified := make(chan *piece, 1)
-		if len(raws) == 0 {
-			verified <- nil
-		} else {
-			go func() { verified <- l.verify(&raws, ahead) }()
-		}
-		err := l.chain(p.ps, results[at:at+len(p.ps)])
-		at += len(p.ps)
-		n := len(p.ps)
-		p.free()
-		next = <-verified
-		if err != nil {
-			if next != nil {
-				next.free()
-			}
-			return results[:at-n], err
-		}
+	first := l.verify(&raws, ahead)
+	if first == nil {
+		return results, nil
 	}
-	return results, nil
+	// While one piece is committed, those after it are verified: one waits, one is in the works.
+	verified, stop := make(chan *piece, 1), make(chan struct{})
+	verified <- first
+	go func() {
+		defer close(verified)
+		for len(raws) > 0 {
+			p := l.verify(&raws, ahead)
+			select {
+			case verified <- p:
+			case <-stop:
+				p.free()
+				return
+			}
+		}
+	}()
+	at := 0
+	var err error
+	for p := range verified {
+		if err == nil {
+			if err = l.chain(p.ps, results[at:at+len(p.ps)]); err == nil {
+				at += len(p.ps)
+			} else {
+				close(stop)
+			}
+		}
+		p.free()
+	}
+	return results[:at], err
 }
 
 func (p *piece) free() {
@@ -383,7 +392,7 @@ func (l *Log) chain(ps []parsed, results []Result) error {
 	for i := range ps {
 		results[i] = b.decide(&ps[i])
 	}
-	return b.commit("append", false)
+	return b.commit("append", nil)
 }
 
 // decide says what becomes of one message, and stages it if it is the next of its feed.
@@ -472,9 +481,9 @@ func (b *batch) forked(st *staged, m *classic.Message, r Result, kept identity.M
 	return r
 }
 
-// commit writes the batch and makes it visible: after it was synced, when durable is set or it holds a fork or messages of a
-// confirmed feed.
-func (b *batch) commit(step string, durable bool) error {
+// commit writes the batch and makes it visible: after it was synced, when it holds a fork or messages of a confirmed feed. Where
+// those are in the journal already, or soon will be, it waits for that instead.
+func (b *batch) commit(step string, journaled func() error) error {
 	l := b.l
 	evidence := false
 	var own []*staged // confirmed feeds: what was seen of them must never be lost, whoever brought it
@@ -551,12 +560,20 @@ func (b *batch) commit(step string, durable bool) error {
 	l.committed += Offset(len(b.messages))
 	l.lastReceived = b.received
 	wait := l.syncer.wrote(bytes)
-	if durable || evidence || wait || len(own) > 0 {
+	if evidence || wait || len(own) > 0 && journaled == nil {
 		if err := l.sync(); err != nil {
 			err = fmt.Errorf("log: %s: %w", step, err)
 			l.fail(err)
 			return err
 		}
+	}
+	if journaled != nil {
+		if err := journaled(); err != nil {
+			err = fmt.Errorf("log: %s: %w", step, err)
+			l.fail(err)
+			return err
+		}
+		return b.show()
 	}
 	for _, st := range own {
 		if err := l.noteOwn(st.id, st.head); err != nil {
@@ -621,14 +638,24 @@ func (l *Log) Publish(k identity.KeyPair, content []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
+	if err := l.roomInJournal(len(raw)); err != nil {
+		return Message{}, err
+	}
+	// What we sign is checked like anything else, while it is written. Should it be wrong, it is on disk and nobody saw it.
+	journaled := l.journalMessage(raw)
+	defer journaled()
 	raws := [][]byte{raw}
 	p := l.verify(&raws, ahead{})
 	defer p.free()
 	if r := b.decide(&p.ps[0]); r.Status != Stored {
-		return Message{}, fmt.Errorf("log: internal error: own message %d is %s: %w", r.Sequence, r.Status, r.Err)
-	}
-	if err := b.commit("publish", true); err != nil {
+		err := fmt.Errorf("log: internal error: own message %d is %s: %w", r.Sequence, r.Status, errors.Join(r.Err, journaled()))
+		l.fail(err)
 		return Message{}, err
 	}
+	if err := b.commit("publish", journaled); err != nil {
+		return Message{}, err
+	}
+	l.own.end += journalHead + int64(len(raw))
+	l.own.set(id, st.head)
 	return b.messages[0], nil
 }

@@ -5,8 +5,9 @@
 //   - A Message in hand was verified, stands in its feed's order, and is stored: only this package makes one.
 //   - A feed's head is committed in the transaction of the record, of the id that leads to it, and of its place in the order
 //     of arrival. The next sequence is never read from anywhere else.
-//   - Publish syncs to disk before the message is visible to anybody, and then answers: losing a message that somebody has
-//     seen would fork our own feed. What others wrote is synced now and then: peers can send it again.
+//   - A message that is published is on disk, in the journal, before it is visible to anybody, and then Publish answers: losing
+//     a message that somebody has seen would fork our own feed. What others wrote is synced now and then: peers can send it
+//     again.
 //   - A feed of which two messages, both signed by its author, contradict each other is forked: it stops there, and the other
 //     message is kept as evidence.
 //   - When a confirmed feed is found to have lost messages, it is closed for Publish until it is confirmed again.
@@ -42,7 +43,8 @@
 // reads what came since the last sync, and cuts each feed back to its last whole message. Offsets of what was cut stay empty,
 // and after a crash a few hundred thousand are left out.
 //
-// Beside the database, the file "own" says how far the confirmed feeds had come (own.go).
+// Beside the database, the file "own" is the journal of what was published lately, and says how far the confirmed feeds had come
+// (own.go). Open appends from it what the database has lost.
 //
 // What rots later in an older part of the value log is found when it is read, and that read says so: Options.Check reads
 // everything in Open, and cuts back what is damaged.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -263,7 +264,7 @@ func (f *faults) fault(step string, done bool) error {
 
 // life opens a log, runs the script, and closes it.
 func (s *faultScript) life(t testing.TB, dir string, f *faults, w *world) error {
-	l, err := Open(Options{Dir: dir, fault: f.fault})
+	l, err := Open(Options{Dir: dir, journalSize: 600, fault: f.fault})
 	if err != nil {
 		return err
 	}
@@ -302,7 +303,7 @@ func TestFaultMatrix(t *testing.T) {
 
 func (s *faultScript) interrupted(t *testing.T, f *faults) {
 	dir, w := t.TempDir(), newWorld()
-	l, err := Open(Options{Dir: dir, fault: f.fault})
+	l, err := Open(Options{Dir: dir, journalSize: 600, fault: f.fault})
 	if err == nil {
 		err = s.run(t, l, w)
 		if err != nil {
@@ -369,7 +370,7 @@ func (s *faultScript) refuses(t *testing.T, l *Log, w *world) {
 // goOn opens a folder after a failure, and lives on in it, some lives long.
 func (s *faultScript) goOn(t *testing.T, dir string, w *world, lives int) {
 	for range lives {
-		l, err := Open(Options{Dir: dir})
+		l, err := Open(Options{Dir: dir, journalSize: 600})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -474,6 +475,7 @@ func TestSyncFailsDuringCommit(t *testing.T) {
 func TestOwnMessagesAreOnDiskBeforeTheyAreSeen(t *testing.T) {
 	t.Parallel()
 	var l *Log
+	var mu sync.Mutex
 	var steps []string
 	var length Offset
 	own := key(1)
@@ -486,7 +488,9 @@ func TestOwnMessagesAreOnDiskBeforeTheyAreSeen(t *testing.T) {
 			t.Errorf("step %s: length %d, head %d, before the write %d", step, l.Len(), head.Sequence, length)
 		}
 		if done {
+			mu.Lock()
 			steps = append(steps, step)
+			mu.Unlock()
 		}
 		return nil
 	}})
@@ -506,7 +510,10 @@ func TestOwnMessagesAreOnDiskBeforeTheyAreSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	synced("publish")
+	if slices.Sort(steps); !slices.Equal(steps, []string{"journal", "publish"}) {
+		t.Errorf("steps of publish: %s", steps)
+	}
+	steps = nil
 	length = l.Len()
 	w := &writer{k: own, seq: 1, prev: m.Key()}
 	appendAll(t, l, w.many(t, 3)...)

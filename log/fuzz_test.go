@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"charkha/identity"
@@ -77,16 +78,21 @@ func FuzzRuns(f *testing.F) {
 	})
 }
 
-func FuzzOwnNote(f *testing.F) {
-	var o ownNote
-	o.set(key(1).ID(), Head{Sequence: 1 << 40, Key: identity.MsgID{5}})
-	f.Add(o.append(nil))
-	o.set(key(2).ID(), Head{})
-	f.Add(o.append(nil))
+func FuzzJournal(f *testing.F) {
+	w := &writer{k: key(1)}
+	head := (&ownFeed{key(2).ID(), Head{Sequence: 1 << 40, Key: identity.MsgID{5}}}).appendEntry(nil)
+	f.Add(head)
+	f.Add(appendEntry(appendEntry(head, messageEntry, w.next(f, "one")), messageEntry, w.next(f, "two")))
+	f.Add((&ownFeed{w.k.ID(), Head{Sequence: 1}}).appendEntry(appendEntry(nil, messageEntry, w.next(f, "void"))))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if feeds := parseOwn(b); feeds != nil {
-			if again := (&ownNote{feeds: feeds}).append(nil); !bytes.Equal(again, b) {
-				t.Errorf("%x became %x", b, again)
+		feeds, messages, end := parseJournal(b)
+		again, of, to := parseJournal(b[:end])
+		if to != end || !slices.Equal(again, feeds) || len(of) != len(messages) {
+			t.Errorf("%x is read differently without what follows", b)
+		}
+		for _, m := range messages {
+			if _, ok := (&journal{feeds: feeds}).of(m.author); !ok {
+				t.Errorf("%x has a message of no feed", b)
 			}
 		}
 	})

@@ -52,6 +52,8 @@ type Options struct {
 	// fault is called before and after each step that writes; an error stands for a failure of the step before or after it
 	// took effect. Tests only.
 	fault func(step string, done bool) error
+	// journalSize is the size of the journal of own messages: 0 is journalSize. Tests only.
+	journalSize int
 }
 
 // Log is an open log. Its methods may be used by many goroutines at once.
@@ -65,7 +67,7 @@ type Log struct {
 	committed    Offset  // the offset that the next message gets; above next while a commit is not visible, and after a crash
 	markedTo     Offset  // the place in the store's own mark of what was synced
 	floor        Offset  // what the mark says that committed is at least; fixed after Open
-	own          ownNote // changed by the writer only
+	own          journal // changed by the writer only
 
 	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
 	reading sync.RWMutex
@@ -106,7 +108,7 @@ const layoutVersion = "1"
 
 // Sizes for a small computer; DESIGN.md has what was tried.
 const (
-	memTableSize   = 16 << 20
+	memTableSize   = 8 << 20
 	valueLogSize   = 64 << 20
 	tableSize      = 2 << 20 // Badger takes twice that for each table that it builds, up to ten at once
 	valueThreshold = 128     // longer values go into the value log: the records, and nothing else of weight
@@ -124,6 +126,9 @@ func Open(o Options) (*Log, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.journalSize == 0 {
+		o.journalSize = journalSize
 	}
 	if o.fault == nil {
 		o.fault = func(string, bool) error { return nil }
@@ -145,8 +150,8 @@ func Open(o Options) (*Log, error) {
 		WithIndexCacheSize(0).
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(2).
-		WithNumLevelZeroTables(4).
-		WithNumLevelZeroTablesStall(12).
+		WithNumLevelZeroTables(8).
+		WithNumLevelZeroTablesStall(16).
 		WithNumCompactors(2).
 		WithBaseTableSize(tableSize).
 		WithValueThreshold(valueThreshold).
@@ -192,7 +197,7 @@ func (l *Log) open(crashed bool) (err error) {
 	if l.syncer.files, err = openSyncFiles(l.o.Dir, l.db); err != nil {
 		return err
 	}
-	if err := l.own.open(l.o.Dir); err != nil {
+	if err := l.own.open(l.o.Dir, l.o.journalSize); err != nil {
 		return err
 	}
 	if err := l.load(); err != nil {

@@ -70,13 +70,22 @@ func look(l *Log) *sure {
 	return s
 }
 
+// journalLength is where the entries of the journal end.
+func journalLength(t testing.TB, dir string) int64 {
+	b, err := readLog(filepath.Join(dir, "own"))
+	if err != nil {
+		t.Error(err)
+	}
+	return int64(len(b)) + tail
+}
+
 const page = 4096
 
 // cutPower makes of a copied folder what a power cut may leave of it: up to what is sure, the files are as they were; of the
 // pages behind, some were written, some were not, and some hold bytes of something else.
 func cutPower(t testing.TB, rng *rand.Rand, dir string, sure map[string]int64) {
 	t.Helper()
-	for _, name := range logFiles(dir) {
+	for _, name := range append(logFiles(dir), filepath.Join(dir, "own")) {
 		st, err := os.Stat(name)
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +118,7 @@ func cutPower(t testing.TB, rng *rand.Rand, dir string, sure map[string]int64) {
 			}
 			at = to
 		}
-		if rng.IntN(4) == 0 { // the file was not grown on disk yet
+		if rng.IntN(4) == 0 && filepath.Base(name) != "own" { // the file was not grown on disk yet
 			size = end
 		}
 		if err := errors.Join(os.WriteFile(name, b, 0o600), os.Truncate(name, size)); err != nil {
@@ -155,9 +164,13 @@ func powerCut(t *testing.T, rng *rand.Rand) (cuts, lost int) {
 		var mu sync.Mutex
 		var opened *Log
 		var next, last *sure // last is of the last sync that was done
-		l, err := Open(Options{Dir: dir, fault: func(step string, done bool) error {
+		journal := int64(0)  // how far the journal is sure
+		l, err := Open(Options{Dir: dir, journalSize: 2000, fault: func(step string, done bool) error {
 			mu.Lock()
 			defer mu.Unlock()
+			if done && (step == "journal" || step == "new journal") {
+				journal = journalLength(t, dir)
+			}
 			switch {
 			case step != "sync" || opened == nil:
 			case !done:
@@ -172,6 +185,7 @@ func powerCut(t *testing.T, rng *rand.Rand) (cuts, lost int) {
 		}
 		mu.Lock()
 		opened, last = l, look(l) // Open syncs what it finds
+		journal = journalLength(t, dir)
 		mu.Unlock()
 		// A synced message is never lost, an own one that was seen neither.
 		w.check(t, l)
@@ -202,6 +216,7 @@ func powerCut(t *testing.T, rng *rand.Rand) (cuts, lost int) {
 		}
 		mu.Lock()
 		copied, kept := copyStore(t, dir), last
+		kept.files["own"] = journal
 		mu.Unlock()
 		cutPower(t, rng, copied, kept.files)
 		before := sum(w.place)
@@ -217,7 +232,7 @@ func powerCut(t *testing.T, rng *rand.Rand) (cuts, lost int) {
 				}
 			}
 		}
-		l2, err := Open(Options{Dir: dir})
+		l2, err := Open(Options{Dir: dir, journalSize: 2000})
 		if err != nil {
 			t.Fatalf("after a power cut: %v", err)
 		}
@@ -379,8 +394,8 @@ func overwrite(file string, at int64, b []byte) error {
 
 func checkRotten(t *testing.T, dir string, w *world, own identity.KeyPair, all [][]byte) {
 	acked := w.place[own.ID()]
+	var told strings.Builder // by either
 	for _, check := range []bool{false, true} {
-		var told strings.Builder
 		l, err := Open(Options{Dir: dir, Check: check, Logger: slog.New(slog.NewTextHandler(&told, nil))})
 		if err != nil {
 			if !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "backup") {

@@ -54,11 +54,8 @@ func (l *Log) recover(crashed bool) error {
 		}
 		l.o.Logger.Warn("the newest messages are damaged: all are read", "err", err)
 	}
-	gone, err := l.checkOwn()
-	if err != nil {
-		return err
-	}
-	crashed = crashed || gone
+	short := l.shortFeeds()
+	crashed = crashed || len(short) > 0
 	if clean && !crashed {
 		return nil
 	}
@@ -73,7 +70,13 @@ func (l *Log) recover(crashed bool) error {
 	if err := l.update("mark", l.setMark); err != nil || !crashed {
 		return err
 	}
-	return l.sync() // the offset, too, must outlive what is shown at it
+	if err := l.sync(); err != nil { // the offset, too, must outlive what is shown at it
+		return err
+	}
+	if len(short) == 0 {
+		return nil
+	}
+	return l.restoreOwn(short)
 }
 
 // cutDamaged cuts back the feeds that are not whole from an offset on.

@@ -105,6 +105,12 @@ func (l *Log) Sync() error {
 
 // sync makes all that is visible durable, and, for the holder of the writer's lock, all that was committed.
 func (l *Log) sync() error {
+	_, err := l.syncAll()
+	return err
+}
+
+// syncAll is sync; all reports whether really everything is on disk, which is not so on every system.
+func (l *Log) syncAll() (all bool, err error) {
 	s := &l.syncer
 	s.one.Lock()
 	defer s.one.Unlock()
@@ -114,13 +120,12 @@ func (l *Log) sync() error {
 	s.mu.Lock()
 	pending := s.unsynced
 	s.mu.Unlock()
-	all := false
-	err := l.step("sync", func() (err error) {
+	err = l.step("sync", func() (err error) {
 		all, err = s.files.sync()
 		return err
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +133,7 @@ func (l *Log) sync() error {
 	if all {
 		s.syncedTo = max(s.syncedTo, to)
 	}
-	return nil
+	return all, nil
 }
 
 // mark notes in a transaction how far everything was synced, if that has changed. The mark itself is not synced: an older one

@@ -77,8 +77,8 @@ func (s *syncFiles) sync() (all bool, err error) {
 // sync syncs the file that was the newest one at the last call, and those that followed.
 func (g *growingLog) sync(dir string) (advanced bool, err error) {
 	for {
-		if err := unix.Fdatasync(int(g.file.Fd())); err != nil {
-			return advanced, fmt.Errorf("sync %s: %w", g.file.Name(), err)
+		if err := syncData(g.file); err != nil {
+			return advanced, err
 		}
 		next, err := g.next(dir)
 		if next == nil || err != nil {
@@ -148,4 +148,12 @@ func (s *syncFiles) close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// syncData makes what was written to a file durable, without its times.
+func syncData(f *os.File) error {
+	if err := unix.Fdatasync(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", f.Name(), err)
+	}
+	return nil
 }

@@ -3,6 +3,7 @@
 package log
 
 import (
+	"os"
 	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
@@ -10,7 +11,7 @@ import (
 
 // syncFiles syncs the store with badger.DB.Sync: the write-ahead log and the value log that are being written. On Windows
 // Badger does not write its memory maps through (ristretto's Msync is empty there): a power cut may take what the
-// system had not written yet, our own messages included.
+// system had not written yet; of our own messages what the journal no longer has.
 type syncFiles struct {
 	dir string
 	db  *badger.DB
@@ -29,3 +30,6 @@ func (s *syncFiles) sync() (all bool, err error) {
 }
 
 func (s *syncFiles) close() error { return nil }
+
+// syncData makes what was written to a file durable.
+func syncData(f *os.File) error { return f.Sync() }
