@@ -1,6 +1,9 @@
 package ebt
 
 import (
+	"bytes"
+	"encoding/binary"
+	"iter"
 	"slices"
 	"time"
 
@@ -25,6 +28,7 @@ type Brain struct {
 	o     Options
 	feeds map[identity.ID]*feed
 	peers map[identity.ID]*peer
+	order []*peer       // all of them, in the order in which they came: the same events give the same actions
 	woken []identity.ID // peers for whom there is something new
 	// Feeds of which somebody has more than the source. It may get it in a moment: Tick looks whether it did.
 	behind map[*feed]struct{}
@@ -98,6 +102,7 @@ func New(o Options) *Brain {
 func (b *Brain) Woken() []identity.ID {
 	w := b.woken
 	b.woken = b.woken[len(b.woken):]
+	slices.SortFunc(w, func(a, b identity.ID) int { return bytes.Compare(a[:], b[:]) })
 	for _, id := range w {
 		if p := b.peers[id]; p != nil {
 			p.woken = false
@@ -170,7 +175,11 @@ func (b *Brain) Connect(now time.Time, id identity.ID, remembered Clock, dialled
 			p.clock[feed] = seq
 		}
 	}
+	if old := b.peers[id]; old != nil {
+		b.order = slices.DeleteFunc(b.order, func(q *peer) bool { return q == old })
+	}
 	b.peers[id] = p
+	b.order = append(b.order, p)
 	if !dialled {
 		b.start(now, p)
 	}
@@ -207,6 +216,7 @@ func (b *Brain) Disconnect(now time.Time, id identity.ID) Clock {
 		return nil
 	}
 	delete(b.peers, id)
+	b.order = slices.DeleteFunc(b.order, func(q *peer) bool { return q == p })
 	for f := range p.feeds {
 		if f.source == p {
 			f.source = nil
@@ -219,11 +229,26 @@ func (b *Brain) Disconnect(now time.Time, id identity.ID) Clock {
 // Connected reports whether the brain exchanges with a peer.
 func (b *Brain) Connected(id identity.ID) bool { return b.peers[id] != nil }
 
+// from yields the peers, beginning with another one for each feed, so that not all feeds are asked from the same.
+func (b *Brain) from(f *feed) iter.Seq[*peer] {
+	return func(yield func(*peer) bool) {
+		if len(b.order) == 0 {
+			return
+		}
+		first := int(binary.LittleEndian.Uint16(f.id[:])) % len(b.order)
+		for i := range b.order {
+			if !yield(b.order[(first+i)%len(b.order)]) {
+				return
+			}
+		}
+	}
+}
+
 // another finds a new source for a feed among those that have more of it than we.
 func (b *Brain) another(now time.Time, f *feed) {
 	var best *peer
 	rank := func(p *peer) time.Time { return p.failed[f].at } // zero: never failed
-	for _, p := range b.peers {
+	for p := range b.from(f) {
 		if !p.started || p.clock[f.id] <= f.head || p.failed[f].refused || !b.shared(f, p) {
 			continue
 		}
@@ -256,8 +281,13 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	if !p.started {
 		b.start(now, p)
 	}
-	for feed, note := range notes {
-		f := b.feeds[feed]
+	feeds := make([]identity.ID, 0, len(notes))
+	for feed := range notes {
+		feeds = append(feeds, feed)
+	}
+	slices.SortFunc(feeds, func(a, b identity.ID) int { return bytes.Compare(a[:], b[:]) })
+	for _, feed := range feeds {
+		f, note := b.feeds[feed], notes[feed]
 		if f == nil || !b.shared(f, p) {
 			// Nothing is kept, only answered; a peer that says None itself needs no answer. One that does not take the answers
 			// gets no more of them; it asks again when it comes back.
@@ -368,7 +398,7 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 	if !f.want {
 		return
 	}
-	for _, p := range b.peers {
+	for _, p := range b.order {
 		if !p.started || p.clock[id] >= head || !b.shared(f, p) {
 			if p.clock[id] > head && f.source != p {
 				b.behind[f] = struct{}{}
@@ -430,7 +460,7 @@ func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
 	}
 	f.want = want
 	f.source = nil
-	for _, p := range b.peers {
+	for p := range b.from(f) {
 		if !want {
 			b.drop(p, f)
 		} else if p.started {
@@ -466,7 +496,7 @@ func (b *Brain) drop(p *peer, f *feed) {
 
 // Recheck looks at Blocks anew.
 func (b *Brain) Recheck(now time.Time) {
-	for _, p := range b.peers {
+	for _, p := range b.order {
 		for f := range p.feeds {
 			if !b.shared(f, p) {
 				b.drop(p, f)
@@ -491,7 +521,7 @@ func (b *Brain) Tick(now time.Time) {
 		}
 	}
 	clear(b.behind)
-	for _, p := range b.peers {
+	for _, p := range b.order {
 		if len(p.lazy) > 0 {
 			b.wake(p)
 		}
@@ -588,7 +618,7 @@ func (b *Brain) Unsent(id, feedID identity.ID, from int64) {
 
 // Claimed is the highest sequence that a connected peer says it has of a feed, and how many say that they have any.
 func (b *Brain) Claimed(feed identity.ID) (seq int64, peers int) {
-	for _, p := range b.peers {
+	for _, p := range b.order {
 		if s := p.clock[feed]; s > 0 {
 			seq = max(seq, s)
 			peers++

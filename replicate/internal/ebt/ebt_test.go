@@ -415,6 +415,38 @@ func TestSimulatedNetwork(t *testing.T) {
 	}
 }
 
+// The same events give the same actions, so that a simulated network that failed can be run again by its seed.
+func TestSameSeedSameNetwork(t *testing.T) {
+	seed := rand.Uint64()
+	run := func() string {
+		s := newSim(t, seed, 40)
+		for _, node := range s.nodes {
+			for f := range 20 {
+				s.want(node, f)
+			}
+		}
+		trace := ""
+		for range 30 {
+			s.publish(s.nodes[s.rng.IntN(20)], int64(1+s.rng.IntN(20)))
+			for range 6 {
+				s.connect(s.nodes[s.rng.IntN(40)], s.nodes[s.rng.IntN(40)])
+				s.disconnect(s.nodes[s.rng.IntN(40)], s.nodes[s.rng.IntN(40)])
+			}
+			liar := s.nodes[s.rng.IntN(40)]
+			liar.silent = !liar.silent
+			s.run(time.Duration(s.rng.IntN(4000)) * time.Millisecond)
+			trace += fmt.Sprintln(s.messages, s.notes, s.entries, s.order)
+		}
+		return trace
+	}
+	first := run()
+	for range 3 {
+		if again := run(); again != first {
+			t.Fatalf("seed %d gave\n%s\nand then\n%s", seed, first, again)
+		}
+	}
+}
+
 // Liars say that they have more of each feed than there is, and send nothing.
 func TestLiarsCostOneStallEach(t *testing.T) {
 	s := newSim(t, rand.Uint64(), 6)
