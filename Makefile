@@ -17,12 +17,14 @@ build:
 run: build
 	./bin/charkha start $(ARGS)
 
+# purego is how other processors check signatures: without assembly.
 # -race needs cgo and a C compiler; without one the tests run without it and say so.
 RACE := $(shell CGO_ENABLED=1 $(GO) env CC | xargs -r which >/dev/null 2>&1 && echo -race)
 
 test: interop-peers
 	$(if $(RACE),,@echo "NOTE: no C compiler found: running without the race detector")
 	$(GO) test $(RACE) -shuffle=on ./...
+	$(GO) test -tags purego ./identity ./log/internal/classic
 	$(GO) test $(RACE) -shuffle=on -tags interop -timeout 12m ./interop/...
 
 interop: interop-peers

@@ -68,6 +68,8 @@ func (r *run) table(d *feeds, big int) string {
 
 	b.WriteString("\nBeside the bars:\n\n| what | |\n|---|---|\n")
 	for _, extra := range []struct{ what, name, unit string }{
+		{"batches of 1024, one core, without assembly (`purego`)", "Verify/bulk/1024, purego", "us a message"},
+		{"the standard library in the same build", "Verify/standard, purego", "us a message"},
 		{"a message is on the publisher's disk and answered after", "live, answered", "us (p50)"},
 		{"the other node holds it after", "live, held", "us (p50)"},
 		{"receiver's CPU, small", "replicate charkha, cpu", "us a message"},

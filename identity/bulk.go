@@ -4,7 +4,9 @@ import (
 	"bytes"
 	crand "crypto/rand"
 	"crypto/sha512"
+	"encoding/binary"
 	"hash/maphash"
+	"math/bits"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -143,10 +145,12 @@ func bulkKeyOf(id ID) *bulkKey {
 type bulk struct {
 	index   []int32 // of the signatures that take part, in the batch
 	z       []uint64
-	points  []affine
+	points  []cachedAffine
+	buckets [1 << 8]point
 	authors map[ID]int
 	keys    []*curve.ExpandedEdwardsPoint
-	sums    []*scalar.Scalar // for each author the sum of z*h
+	hs      []wide           // for each author the sum of z*h
+	sums    []*scalar.Scalar // the same modulo L
 	sha     [64]byte
 	hashed  []byte
 	rng     *rand.ChaCha8
@@ -161,10 +165,11 @@ var bulks = sync.Pool{New: func() any {
 // check decides a batch and sets ok; false: it could not, and ok means nothing.
 func (b *bulk) check(batch []Signed, ok []bool) bool {
 	b.index, b.z, b.points = b.index[:0], b.z[:0], b.points[:0]
-	b.keys, b.sums = b.keys[:0], b.sums[:0]
+	b.keys, b.hs, b.sums = b.keys[:0], b.hs[:0], b.sums[:0]
 	clear(b.authors)
-	var sumS, s, h, zs, zh scalar.Scalar
-	sumS.Zero()
+	var s scalar.Scalar
+	var sumS wide
+	var p affine
 	hash := sha512.New()
 	for i := range batch {
 		sg := &batch[i]
@@ -180,7 +185,7 @@ func (b *bulk) check(batch []Signed, ok []bool) bool {
 			if key.plain {
 				a = len(b.keys)
 				b.keys = append(b.keys, key.expanded)
-				b.sums = append(b.sums, scalar.New().Zero())
+				b.hs = append(b.hs, wide{})
 			}
 			b.authors[sg.ID] = a
 		}
@@ -189,25 +194,19 @@ func (b *bulk) check(batch []Signed, ok []bool) bool {
 			continue
 		}
 		n := len(b.points)
-		b.points = append(b.points, affine{})
-		if !b.points[n].decode(r) {
-			b.points = b.points[:n]
+		if !p.decode(r) {
 			continue
 		}
+		b.points = append(b.points, cachedAffine{})
+		b.points[n].set(&p)
 		hash.Reset()
 		hash.Write(r[:])
 		hash.Write(sg.ID[:])
 		hash.Write(sg.Msg)
 		b.hashed = hash.Sum(b.sha[:0])
-		if _, err := h.SetBytesModOrderWide(b.hashed); err != nil {
-			return false
-		}
 		z := b.rng.Uint64()
-		zs.SetUint64(z)
-		zh.Mul(&h, &zs)
-		b.sums[a].Add(b.sums[a], &zh)
-		zs.Mul(&zs, &s)
-		sumS.Add(&sumS, &zs)
+		b.hs[a].addProduct(z, b.hashed)
+		sumS.addProduct(z, sg.Sig[32:])
 		b.z = append(b.z, z)
 		b.index = append(b.index, int32(i))
 		ok[i] = true
@@ -220,9 +219,13 @@ func (b *bulk) check(batch []Signed, ok []bool) bool {
 	if !torsionFree(&w) {
 		return false
 	}
+	for i := range b.hs {
+		b.sums = append(b.sums, b.hs[i].scalar())
+	}
 	// -(sum z*R) = sum over authors (sum z*h)*A - (sum z*S)*B
 	b.keys = append(b.keys, basepoint)
-	b.sums = append(b.sums, sumS.Neg(&sumS))
+	S := sumS.scalar()
+	b.sums = append(b.sums, S.Neg(S))
 	var right curve.EdwardsPoint
 	right.ExpandedMultiscalarMulVartime(b.sums, b.keys, nil, nil)
 	right.Neg(&right)
@@ -232,16 +235,65 @@ func (b *bulk) check(batch []Signed, ok []bool) bool {
 	return bytes.Equal(leftBytes[:], rightBytes[:])
 }
 
+// wide is a sum of up to 2^32 products of 64 and 512 bits, the low word first. Only the sum is taken modulo L.
+type wide [10]uint64
+
+// addProduct adds z times a little-endian number of whole words, at most 8.
+func (w *wide) addProduct(z uint64, b []byte) {
+	var carry, c uint64
+	i := 0
+	for ; len(b) >= 8; b = b[8:] {
+		hi, lo := bits.Mul64(z, binary.LittleEndian.Uint64(b))
+		lo, c = bits.Add64(lo, carry, 0)
+		carry = hi + c // at most 2^64-1: the product leaves room
+		w[i], c = bits.Add64(w[i], lo, 0)
+		carry += c // again: (2^64-1)^2 + 2*(2^64-1) is below 2^128
+		i++
+	}
+	for ; carry != 0; i++ {
+		w[i], carry = bits.Add64(w[i], carry, 0)
+	}
+}
+
+// scalar gives the sum modulo L.
+func (w *wide) scalar() *scalar.Scalar {
+	var b [64]byte
+	var low, high scalar.Scalar
+	for i, word := range w[:8] {
+		binary.LittleEndian.PutUint64(b[8*i:], word)
+	}
+	low.SetBytesModOrderWide(b[:]) // 64 bytes are never an error
+	clear(b[:])
+	for i, word := range w[8:] {
+		binary.LittleEndian.PutUint64(b[8*i:], word)
+	}
+	high.SetBytesModOrderWide(b[:])
+	high.Mul(&high, &const2e512)
+	return low.Add(&low, &high)
+}
+
+// const2e512 is 2^512 modulo L.
+var const2e512 = func() (s scalar.Scalar) {
+	var b [64]byte
+	b[32] = 1
+	s.SetBytesModOrderWide(b[:]) // 2^256
+	s.Mul(&s, &s)
+	return s
+}()
+
 var basepoint = curve.NewExpandedEdwardsPoint(curve.ED25519_BASEPOINT_POINT)
 
-// affine is a point of the Edwards curve -x^2 + y^2 = 1 + d*x^2*y^2 with x*y.
-type affine struct{ x, y, t field.Element }
+// affine is a point of the Edwards curve -x^2 + y^2 = 1 + d*x^2*y^2.
+type affine struct{ x, y field.Element }
 
 // point is a point in extended coordinates: x = X/Z, y = Y/Z, x*y = T/Z.
 type point struct{ x, y, z, t field.Element }
 
 // cached is a point prepared to be added to others: Y+X, Y-X, 2*Z, 2*d*T.
 type cached struct{ sum, diff, z2, t2d field.Element }
+
+// cachedAffine is the same with Z = 1.
+type cachedAffine struct{ sum, diff, t2d field.Element }
 
 // decode reads the canonical encoding of a point; false: there is no such point.
 func (p *affine) decode(b *[32]byte) bool {
@@ -261,7 +313,6 @@ func (p *affine) decode(b *[32]byte) bool {
 			return false
 		}
 	}
-	p.t.Multiply(&p.x, &p.y)
 	return true
 }
 
@@ -272,11 +323,11 @@ func (p *point) setIdentity() {
 	p.t.Zero()
 }
 
-func (c *cached) setAffine(p *affine) {
+func (c *cachedAffine) set(p *affine) {
 	c.sum.Add(&p.y, &p.x)
 	c.diff.Subtract(&p.y, &p.x)
-	c.z2.Set(&constTwo)
-	c.t2d.Multiply(&p.t, &const2D)
+	c.t2d.Multiply(&p.x, &p.y)
+	c.t2d.Multiply(&c.t2d, &const2D)
 }
 
 func (c *cached) set(p *point) {
@@ -288,57 +339,65 @@ func (c *cached) set(p *point) {
 
 // add adds q to p. The formulas are complete (Hisil, Wong, Carter, Dawson 2008).
 func (p *point) add(q *cached) {
-	var a, b, c, d, e field.Element
-	a.Subtract(&p.y, &p.x)
-	a.Multiply(&a, &q.diff)
-	b.Add(&p.y, &p.x)
-	b.Multiply(&b, &q.sum)
-	c.Multiply(&p.t, &q.t2d)
+	var d field.Element
 	d.Multiply(&p.z, &q.z2)
-	e.Subtract(&b, &a)
-	b.Add(&b, &a)
-	a.Subtract(&d, &c)
-	d.Add(&d, &c)
-	p.x.Multiply(&e, &a)
-	p.y.Multiply(&d, &b)
-	p.t.Multiply(&e, &b)
-	p.z.Multiply(&a, &d)
+	p.finish(&q.sum, &q.diff, &q.t2d, &d)
 }
 
-// group is how many points share a table of their 2^group subset sums.
-const group = 5
+// addAffine adds q to p.
+func (p *point) addAffine(q *cachedAffine) {
+	var d field.Element
+	d.Add(&p.z, &p.z)
+	p.finish(&q.sum, &q.diff, &q.t2d, &d)
+}
 
-// subsets makes the subset sums W of the points by the bits of z.
+// finish adds a point of which sum, diff and t2d are known, and the product d of 2*Z with our Z.
+func (p *point) finish(sum, diff, t2d, d *field.Element) {
+	var a, b, c, e field.Element
+	a.Subtract(&p.y, &p.x)
+	a.Multiply(&a, diff)
+	b.Add(&p.y, &p.x)
+	b.Multiply(&b, sum)
+	c.Multiply(&p.t, t2d)
+	e.Subtract(&b, &a)
+	b.Add(&b, &a)
+	a.Subtract(d, &c)
+	d.Add(d, &c)
+	p.x.Multiply(&e, &a)
+	p.y.Multiply(d, &b)
+	p.t.Multiply(&e, &b)
+	p.z.Multiply(&a, d)
+}
+
+// subsets makes the subset sums W of the points by the bits of z, some bits at a time: each point goes into the bucket that
+// these bits name, and the sums over the buckets with a bit set are made by folding the buckets in halves.
 func (b *bulk) subsets(w *[rounds]point) {
-	for j := range w {
-		w[j].setIdentity()
+	width := 4 // bits at a time; more are better for more points
+	for len(b.points) > 10<<width && width < 8 {
+		width++
 	}
-	var table [1 << group]cached
-	var sums [1 << group]point
-	for i := 0; i < len(b.points); i += group {
-		n := min(group, len(b.points)-i)
-		// sums[s] is the sum over the bits of s.
-		for k := range n {
-			p := &b.points[i+k]
-			bit := 1 << k
-			table[bit].setAffine(p)
-			sums[bit] = point{x: p.x, y: p.y, t: p.t}
-			sums[bit].z.One()
-			for s := 1; s < bit; s++ {
-				sums[bit|s] = sums[s]
-				sums[bit|s].add(&table[bit])
-				table[bit|s].set(&sums[bit|s])
+	buckets := b.buckets[:1<<width]
+	for from := 0; from < rounds; from += width {
+		width := min(width, rounds-from)
+		buckets := buckets[:1<<width]
+		for i := range buckets {
+			buckets[i].setIdentity()
+		}
+		for i := range b.points {
+			if s := b.z[i] >> from & (1<<width - 1); s != 0 {
+				buckets[s].addAffine(&b.points[i])
 			}
 		}
-		z := b.z[i : i+n]
-		for j := range w {
-			s := 0
-			for k, zk := range z {
-				s |= int(zk>>j&1) << k
+		for k := width - 1; k >= 0; k-- {
+			half := 1 << k
+			sum := buckets[half]
+			var c cached
+			for s := 1; s < half; s++ {
+				c.set(&buckets[half+s])
+				sum.add(&c)
+				buckets[s].add(&c)
 			}
-			if s != 0 {
-				w[j].add(&table[s])
-			}
+			w[from+k] = sum
 		}
 	}
 }

@@ -4,11 +4,14 @@ import (
 	"crypto/ed25519"
 	"crypto/sha512"
 	"fmt"
+	"math"
+	"math/big"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
 	"filippo.io/edwards25519"
+	"filippo.io/edwards25519/field"
 	"github.com/oasisprotocol/curve25519-voi/curve"
 
 	"charkha/internal/vectors"
@@ -97,13 +100,89 @@ func TestTorsionTestAgreesWithMultiplication(t *testing.T) {
 			j := rng.IntN(rounds)
 			w[j].x.Set(&a.x)
 			w[j].y.Set(&a.y)
-			w[j].t.Set(&a.t)
+			w[j].t.Multiply(&a.x, &a.y)
 			y := curve.CompressedEdwardsY(enc)
 			var q curve.EdwardsPoint
 			q.SetCompressedY(&y)
 			if got, want := torsionFree(&w), i == 0; got != want || q.IsTorsionFree() != want {
 				t.Fatalf("point with torsion %d/8: torsionFree %v, want %v", i, got, want)
 			}
+		}
+	}
+}
+
+// The buckets give the same subset sums as adding them up one by one, for every number of bits that is taken at a time.
+func TestSubsets(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for _, n := range []int{1, 2, 100, 161, 321, 641, 1281, 3000} {
+		b := &bulk{}
+		var want [rounds]point
+		for j := range want {
+			want[j].setIdentity()
+		}
+		for range n {
+			var k [64]byte
+			for j := range k {
+				k[j] = byte(rng.Uint32())
+			}
+			s, _ := edwards25519.NewScalar().SetUniformBytes(k[:])
+			enc := [32]byte(new(edwards25519.Point).ScalarBaseMult(s).Bytes())
+			var p affine
+			var c cachedAffine
+			if !p.decode(&enc) {
+				t.Fatal("decode refused a point")
+			}
+			c.set(&p)
+			z := rng.Uint64()
+			b.points, b.z = append(b.points, c), append(b.z, z)
+			for j := range want {
+				if z>>j&1 == 1 {
+					want[j].addAffine(&c)
+				}
+			}
+		}
+		var got [rounds]point
+		b.subsets(&got)
+		for j := range want {
+			var a, c field.Element
+			a.Multiply(&got[j].x, &want[j].z)
+			c.Multiply(&want[j].x, &got[j].z)
+			same := a.Equal(&c)
+			a.Multiply(&got[j].y, &want[j].z)
+			c.Multiply(&want[j].y, &got[j].z)
+			if same&a.Equal(&c) != 1 {
+				t.Fatalf("%d points: the sum for bit %d is wrong", n, j)
+			}
+		}
+	}
+}
+
+func TestWide(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+	for _, full := range []bool{false, true} {
+		var w wide
+		sum := new(big.Int)
+		for range 3000 {
+			z, b := rng.Uint64(), make([]byte, 64>>rng.IntN(2))
+			for i := range b {
+				b[i] = byte(rng.Uint32())
+				if full {
+					z, b[i] = math.MaxUint64, 0xff
+				}
+			}
+			w.addProduct(z, b)
+			be := slices.Clone(b)
+			slices.Reverse(be)
+			sum.Add(sum, new(big.Int).Mul(new(big.Int).SetUint64(z), new(big.Int).SetBytes(be)))
+		}
+		var got [32]byte
+		if err := w.scalar().ToBytes(got[:]); err != nil {
+			t.Fatal(err)
+		}
+		slices.Reverse(got[:])
+		if want := sum.Mod(sum, order); new(big.Int).SetBytes(got[:]).Cmp(want) != 0 {
+			t.Errorf("got %x, want %x", got, want)
 		}
 	}
 }

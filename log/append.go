@@ -45,7 +45,7 @@ type Result struct {
 }
 
 const (
-	appendMost  = 2048    // messages in one commit
+	appendMost  = 4096    // messages in one commit
 	appendBytes = 2 << 20 // of raw messages in one commit, from which on no more are added
 	chunkLeast  = 64      // messages that are worth a goroutine of their own
 )
