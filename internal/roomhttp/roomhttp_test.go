@@ -33,8 +33,7 @@ func serve(t *testing.T, h http.HandlerFunc) *url.URL {
 
 func TestAnswers(t *testing.T) {
 	t.Parallel()
-	var base *url.URL
-	base = serve(t, func(w http.ResponseWriter, r *http.Request) {
+	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/get":
 			fmt.Fprintf(w, `{"status":"successful","is":%q}`, r.Method+r.Header.Get("Accept")+r.Header.Get("Content-Type"))
