@@ -15,8 +15,9 @@
 //     connection without news gives its slot up; when all have news, the longest of all does, later.
 //   - A failed address waits, longer after each failure, half of it by chance; so does a key over all of its addresses. Both
 //     survive a restart (Saved). A connection that ended at once, without news, counts as a failure.
-//   - A connection that owes feeds and transfers nothing for Options.Watchdog is dropped, and its key waits. While it does, it is
-//     not admitted either: a liar would else be back a moment later.
+//   - A connection that owes feeds and transfers nothing for Options.Watchdog is dropped, and its key waits. When that
+//     happens again, it is not admitted for a while either: a liar would else be back a moment later. Once is forgiven, for the
+//     link may have died without a word.
 //   - Every table has a bound. An address that never led anywhere goes first, of those the one that failed longest ago. A flood
 //     of new ones pushes nobody out who is connected, kept, or ever was reached.
 //

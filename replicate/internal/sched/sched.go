@@ -62,8 +62,8 @@ type Options struct {
 	Rotate, RotateNews time.Duration
 	// Head is how much longer somebody with news is taken to have waited, and half of it somebody known: 0 is 20 min.
 	Head time.Duration
-	// Watchdog is for how long a peer may owe feeds and transfer nothing: 0 is 30 s. Penalty is how long its key waits then, at
-	// least: 0 is 2 min.
+	// Watchdog is for how long a peer may owe feeds and transfer nothing: 0 is 30 s. Penalty is how long its key waits then, and
+	// from the second time on is not admitted either: 0 is 2 min. It doubles each time.
 	Watchdog, Penalty time.Duration
 	// WakeSpread is the time over which dials are spread after Woke: 0 is 3 s.
 	WakeSpread time.Duration
@@ -77,6 +77,7 @@ const (
 	maxPenalties    = 1024          // keys without an address that are not admitted for a while
 	maxForeign      = 1024          // saved addresses that mean nothing here
 	unprovenTries   = 5             // after so many failures an unproven address is forgotten
+	offenceFor      = time.Hour     // for how long after its end a penalty makes the next one longer
 	goneFor         = time.Hour     // how long a neighbour that is gone is remembered, for its failures
 	returnsAfter    = time.Minute   // who was gone for so long may come back at once
 	maxFailures     = 60            // more make no difference
@@ -112,7 +113,9 @@ type peer struct {
 	conn     *conn
 	failures int // over all addresses, since it was last connected well
 	until    time.Time
+	offences int       // how often the watchdog dropped it, since it last had news
 	penalty  time.Time // not admitted before
+	forgiven time.Time // when the offences are forgotten
 	waiting  time.Time // since when it waits for a slot
 }
 
@@ -350,7 +353,7 @@ func (s *Scheduler) remove(now time.Time, e *entry) {
 
 // tidy forgets a key of which there is nothing to remember.
 func (s *Scheduler) tidy(now time.Time, p *peer) {
-	if len(p.addrs) > 0 || p.conn != nil || p.dialling != nil || now.Before(p.penalty) || s.keys[p.id] != p {
+	if len(p.addrs) > 0 || p.conn != nil || p.dialling != nil || p.offences > 0 && now.Before(p.forgiven) || s.keys[p.id] != p {
 		return
 	}
 	delete(s.keys, p.id)
@@ -519,10 +522,17 @@ func (s *Scheduler) Disconnected(now time.Time, id identity.ID, why string) {
 		} else {
 			s.failKey(now, p, nil)
 		}
-		if until := now.Add(s.o.Penalty); p.until.Before(until) {
-			p.until = until
+		// Once may be a link that died without a word, so that who dials us again is admitted. Twice is too often.
+		p.offences = min(p.offences+1, maxFailures)
+		wait := s.o.Penalty
+		for i := 2; i < p.offences && wait < s.o.Most; i++ {
+			wait *= 2
 		}
-		p.penalty = p.until
+		p.until = later(p.until, now.Add(wait))
+		if p.offences > 1 {
+			p.penalty = p.until
+		}
+		p.forgiven = now.Add(wait + offenceFor)
 		s.limitPenalties(now)
 	case c.dropping == "" && c.via != nil && held < s.o.Brief && c.news.IsZero():
 		s.fail(now, c.via, "ended at once: "+why)
@@ -554,13 +564,13 @@ func (s *Scheduler) limitPenalties(now time.Time) {
 	var oldest *peer
 	for _, p := range s.peers {
 		if len(p.addrs) == 0 && p.conn == nil && p.dialling == nil {
-			if count++; oldest == nil || p.penalty.Before(oldest.penalty) {
+			if count++; oldest == nil || p.forgiven.Before(oldest.forgiven) {
 				oldest = p
 			}
 		}
 	}
 	if count > maxPenalties {
-		oldest.penalty = time.Time{}
+		oldest.offences = 0
 		s.tidy(now, oldest)
 	}
 }
@@ -572,6 +582,7 @@ func (s *Scheduler) News(now time.Time, id identity.ID, messages int) {
 		return
 	}
 	p.conn.news, p.conn.progress = now, now
+	p.offences = 0
 	for _, e := range p.addrs {
 		e.news = now
 	}
@@ -693,9 +704,12 @@ func (s *Scheduler) expire(now time.Time) {
 	}
 	for i := len(s.peers) - 1; i >= 0; i-- {
 		p := s.peers[i]
+		if p.offences > 0 && !now.Before(p.forgiven) {
+			p.offences = 0
+		}
 		s.tidy(now, p)
-		if now.Before(p.penalty) && len(p.addrs) == 0 {
-			s.at(p.penalty)
+		if p.offences > 0 && p.conn == nil {
+			s.at(p.forgiven)
 		}
 	}
 }
