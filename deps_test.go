@@ -26,6 +26,8 @@ const rooms = `
 	log                             : identity log/internal/classic
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
+	replicate/internal/room         : identity muxrpc internal/roomhttp
+	invite                          : identity internal/roomhttp
 	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt
 	index                           : identity log
 	api                             : identity log muxrpc replicate index
@@ -36,6 +38,7 @@ const rooms = `
 	bench/gen                       : identity log
 	bench                           : identity log muxrpc node bench/gen
 	internal/vectors                :
+	internal/roomhttp               :
 `
 
 // pure lists packages that compute and nothing else, and what they must not reach for, themselves.
