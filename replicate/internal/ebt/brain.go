@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -32,6 +33,9 @@ type Brain struct {
 	woken []identity.ID // peers for whom there is something new
 	// Feeds of which somebody has more than the source. It may get it in a moment: Tick looks whether it did.
 	behind map[*feed]struct{}
+	// When peers last let us wait for what they claimed to have, this connection or before: who lies about one feed lies about
+	// others, and comes back.
+	doubted map[identity.ID]time.Time
 }
 
 // feed is a feed that is or was wanted.
@@ -55,6 +59,7 @@ type peer struct {
 	queue    []*feed            // with messages to send
 	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
+	gave     bool // something that was stored
 	failed   map[*feed]failure
 	dropped  map[*feed]exchange // ended by a None that is in notes still: the peer has not heard of it
 	owed     map[*feed]struct{} // stalled and not told by Owed yet; nil: none
@@ -95,7 +100,7 @@ func New(o Options) *Brain {
 	if o.MaxRange == 0 {
 		o.MaxRange = 1000
 	}
-	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{}, behind: map[*feed]struct{}{}}
+	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{}, behind: map[*feed]struct{}{}, doubted: map[identity.ID]time.Time{}}
 }
 
 // Woken returns the peers for whom Next has something new since the last call.
@@ -229,6 +234,42 @@ func (b *Brain) Disconnect(now time.Time, id identity.ID) Clock {
 // Connected reports whether the brain exchanges with a peer.
 func (b *Brain) Connected(id identity.ID) bool { return b.peers[id] != nil }
 
+// better reports whether p is to be asked for a feed rather than another peer: who did not let us wait lately, with any feed;
+// who did not with this one, or longest ago; who has given anything; who has more.
+func (b *Brain) better(now time.Time, f *feed, p, than *peer) bool {
+	if d := b.doubts(now, p); d != b.doubts(now, than) {
+		return !d
+	}
+	if a, c := p.failed[f].at, than.failed[f].at; !a.Equal(c) {
+		return a.Before(c) // zero: never failed
+	}
+	if p.gave != than.gave {
+		return p.gave
+	}
+	return p.clock[f.id] > than.clock[f.id]
+}
+
+const (
+	doubtFor   = 60   // times StallAfter
+	maxDoubted = 1024 // peers; beyond, no more are doubted until some are not
+)
+
+func (b *Brain) doubts(now time.Time, p *peer) bool {
+	at, ok := b.doubted[p.id]
+	return ok && now.Sub(at) < doubtFor*b.o.StallAfter
+}
+
+// doubt notes that a peer let us wait.
+func (b *Brain) doubt(now time.Time, p *peer) {
+	if _, ok := b.doubted[p.id]; !ok && len(b.doubted) >= maxDoubted {
+		maps.DeleteFunc(b.doubted, func(_ identity.ID, at time.Time) bool { return now.Sub(at) >= doubtFor*b.o.StallAfter })
+		if len(b.doubted) >= maxDoubted {
+			return
+		}
+	}
+	b.doubted[p.id] = now
+}
+
 // from yields the peers, beginning with another one for each feed, so that not all feeds are asked from the same.
 func (b *Brain) from(f *feed) iter.Seq[*peer] {
 	return func(yield func(*peer) bool) {
@@ -247,12 +288,11 @@ func (b *Brain) from(f *feed) iter.Seq[*peer] {
 // another finds a new source for a feed among those that have more of it than we.
 func (b *Brain) another(now time.Time, f *feed) {
 	var best *peer
-	rank := func(p *peer) time.Time { return p.failed[f].at } // zero: never failed
 	for p := range b.from(f) {
 		if !p.started || p.clock[f.id] <= f.head || p.failed[f].refused || !b.shared(f, p) {
 			continue
 		}
-		if best == nil || rank(p).Before(rank(best)) || rank(p).Equal(rank(best)) && p.clock[f.id] > best.clock[f.id] {
+		if best == nil || b.better(now, f, p, best) {
 			best = p
 		}
 	}
@@ -351,7 +391,10 @@ func (b *Brain) mayAsk(now time.Time, p *peer, f *feed) bool {
 	if f.source == nil {
 		return true
 	}
-	return f.source.clock[f.id] <= f.head && !(failed && now.Sub(fail.at) < retryAfter*b.o.StallAfter)
+	if failed && now.Sub(fail.at) < retryAfter*b.o.StallAfter {
+		return false
+	}
+	return f.source.clock[f.id] <= f.head || b.doubts(now, f.source) && !b.doubts(now, p)
 }
 
 func (b *Brain) enqueue(p *peer, f *feed, x *exchange) {
@@ -387,7 +430,7 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 	}
 	f.head = head
 	if p := b.peers[from]; p != nil {
-		p.lastNews = now
+		p.lastNews, p.gave = now, true
 		if f.source == p {
 			f.since = now
 		}
@@ -525,29 +568,74 @@ func (b *Brain) Tick(now time.Time) {
 		if len(p.lazy) > 0 {
 			b.wake(p)
 		}
-		for f := range p.feeds {
-			if f.source != p || p.clock[f.id] <= f.head {
-				continue
-			}
-			// One feed after the other is sent: as long as any comes, all may come. But not for ever.
-			idle := now.Sub(p.lastNews) >= b.o.StallAfter && now.Sub(f.since) >= b.o.StallAfter
-			if !idle && now.Sub(f.since) < retryAfter*b.o.StallAfter {
-				continue
-			}
-			_, again := p.failed[f]
-			p.failed[f] = failure{at: now}
-			f.since = now
-			if !again {
-				b.say(p, f, true) // in case that it takes our request for withdrawn
-			}
-			if p.owed == nil {
-				p.owed = map[*feed]struct{}{}
-			}
-			p.owed[f] = struct{}{}
-			b.wake(p)
-			b.another(now, f)
+	}
+	// First all that stalls is found, then others are asked: whom depends on who lets us wait.
+	var stalled, slow []*feed
+	for _, f := range b.feeds {
+		p := f.source
+		if p == nil || p.clock[f.id] <= f.head || now.Sub(f.since) < b.o.StallAfter {
+			continue
+		}
+		// One feed after the other is sent: as long as any comes, all may come. But not for ever, and not if somebody else has it.
+		if now.Sub(p.lastNews) >= b.o.StallAfter || now.Sub(f.since) >= retryAfter*b.o.StallAfter {
+			stalled = append(stalled, f)
+		} else if !p.passed(now, f, b.o.StallAfter) {
+			slow = append(slow, f)
 		}
 	}
+	byID := func(a, b *feed) int { return bytes.Compare(a.id[:], b.id[:]) }
+	slices.SortFunc(stalled, byID)
+	slices.SortFunc(slow, byID)
+	for _, f := range stalled {
+		p := f.source
+		_, again := p.failed[f]
+		p.failed[f] = failure{at: now}
+		f.since = now
+		if !again {
+			b.say(p, f, true) // in case that it takes our request for withdrawn
+		}
+		if p.owed == nil {
+			p.owed = map[*feed]struct{}{}
+		}
+		p.owed[f] = struct{}{}
+		b.doubt(now, p)
+		b.wake(p)
+	}
+	for _, f := range stalled {
+		b.another(now, f)
+	}
+	moved := 0
+	for _, f := range slow {
+		if moved < maxMoved && b.pass(now, f) {
+			moved++
+		}
+	}
+}
+
+// maxMoved is how many feeds are asked of somebody else in a Tick whose source is only busy: with many feeds to fetch, each
+// source has a long list.
+const maxMoved = 100
+
+// passed reports whether a peer was passed over for a feed of late.
+func (p *peer) passed(now time.Time, f *feed, stall time.Duration) bool {
+	fail, ok := p.failed[f]
+	return ok && now.Sub(fail.at) < retryAfter*stall
+}
+
+// pass asks somebody else for a feed whose source sends other things, if there is anybody whom nothing speaks against. It
+// reports whether there was.
+func (b *Brain) pass(now time.Time, f *feed) bool {
+	old := f.source
+	for p := range b.from(f) {
+		if p == old || !p.started || p.clock[f.id] <= f.head || p.passed(now, f, b.o.StallAfter) || p.failed[f].refused ||
+			!b.shared(f, p) || b.doubts(now, p) {
+			continue
+		}
+		old.failed[f] = failure{at: now}
+		b.ask(now, p, f)
+		return true
+	}
+	return false
 }
 
 // Owed returns the feeds that a peer claims to have more of and does not send, once each time that one stalls.
@@ -633,4 +721,13 @@ func (b *Brain) Head(feed identity.ID) int64 {
 		return f.head
 	}
 	return 0
+}
+
+// Size is how many entries the brain's tables have, for tests of whether they grow.
+func (b *Brain) Size() int {
+	n := len(b.feeds) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.doubted)
+	for _, p := range b.order {
+		n += len(p.clock) + len(p.feeds) + len(p.notes) + len(p.lazy) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
+	}
+	return n
 }

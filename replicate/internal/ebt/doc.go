@@ -21,7 +21,9 @@
 //   - The source changes when another peer has more and the source has nothing new, when the source goes or sends what the log
 //     refuses, and when it owes us messages and none came for StallAfter. A peer that stalled is not asked for the feed again
 //     for a while, unless nobody else has it; one whose message was refused is not asked on this connection. So whoever
-//     claims what he has not costs one such time.
+//     claims what he has not costs one such time. Who let us wait with any feed, on this connection or one before, is for some
+//     minutes asked only for what nobody else has, and gives way at once to anybody else who has more. A source that sends other
+//     things meanwhile is not doubted, but the feed is asked from somebody else who has it.
 //   - Messages go to whoever asked, from where they said they are, once. What a peer sent us is not sent back.
 //   - Notes are gathered for each peer and leave together; that we got ahead in a feed that the peer gets elsewhere is
 //     said at most every LazyEvery.

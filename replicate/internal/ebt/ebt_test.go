@@ -484,6 +484,77 @@ func TestLiarsCostOneStallEach(t *testing.T) {
 	}
 }
 
+// A liar who comes back again and again costs one stall in all, not one each time.
+func TestLiarsWhoComeBackAreDoubted(t *testing.T) {
+	s := newSim(t, rand.Uint64(), 3)
+	author, victim, liar := s.nodes[0], s.nodes[1], s.nodes[2]
+	for _, n := range s.nodes {
+		s.want(n, 0)
+	}
+	liar.silent = true
+	s.publish(author, 5)
+	s.connect(victim, author)
+	s.run(time.Second)
+	late := 0
+	for i := range 30 {
+		liar.heads[id(0)] = 1000 + int64(i)
+		liar.brain.Stored(s.now, id(0), liar.heads[id(0)], identity.ID{})
+		s.connect(liar, victim)
+		s.run(2 * time.Second)
+		s.publish(author, 1)
+		s.run(2 * time.Second)
+		if victim.heads[id(0)] != author.heads[id(0)] {
+			late++
+		}
+		s.run(9 * time.Second)
+		s.disconnect(liar, victim)
+	}
+	if late > 1 {
+		t.Errorf("%d of 30 messages were late", late)
+	}
+}
+
+// Who sends one thing and lets us wait for another is not waited for when somebody else has it.
+func TestBusySourceGivesWay(t *testing.T) {
+	b := New(Options{Self: id(0)})
+	now := epoch
+	for p := 2; p <= 3; p++ {
+		b.Connect(now, id(p), nil, false)
+		b.Notes(now, id(p), Notes{})
+	}
+	b.Want(now, id(1), true)
+	b.Want(now, id(4), true)
+	b.Notes(now, id(2), Notes{id(1): MakeNote(10, true), id(4): MakeNote(1000, true)})
+	b.Notes(now, id(3), Notes{id(1): MakeNote(10, true)})
+	asked := func(p int) bool {
+		f := b.feeds[id(1)]
+		return f.source == b.peers[id(p)]
+	}
+	if !asked(2) {
+		b.Disconnect(now, id(3))
+		b.Connect(now, id(3), nil, false)
+		b.Notes(now, id(3), Notes{id(1): MakeNote(10, true)})
+	}
+	if !asked(2) {
+		t.Fatal("the first peer is not the source")
+	}
+	for head := range int64(15) {
+		now = now.Add(time.Second)
+		b.Received(now, id(2), id(4), head+1)
+		b.Stored(now, id(4), head+1, id(2))
+		b.Tick(now)
+		if head == 8 && !asked(2) {
+			t.Error("gave up too early")
+		}
+	}
+	if !asked(3) {
+		t.Error("the busy source is waited for")
+	}
+	if len(b.Owed(id(2))) > 0 || len(b.doubted) > 0 {
+		t.Error("the busy source is doubted")
+	}
+}
+
 // Whoever an author blocks gets nothing of that author, and is told so; when the block ends, it comes.
 func TestBlockedPeersGetNothing(t *testing.T) {
 	s := newSim(t, 1, 2)
