@@ -203,7 +203,9 @@ func (l *Log) open(crashed bool) (err error) {
 	if err := l.load(); err != nil {
 		return err
 	}
-	return l.recover(crashed)
+	err = l.recover(crashed)
+	l.own.unkept = nil
+	return err
 }
 
 // badgerLogger passes on what an operator should know. What is an error while opening is collected, and what cannot be read then is

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"net"
 	"time"
 
 	"charkha/identity"
@@ -21,19 +21,13 @@ type dialling struct {
 	err  error // set before done is closed
 }
 
-// kept is an address that is dialled again and again. Its fields are under Network.mu.
-type kept struct {
-	addr  identity.Address
-	tried time.Time
-	err   error
-}
-
 // CanDial returns an error when addresses of this kind are not dialled.
 func CanDial(addr identity.Address) error {
-	if addr.Proto != "net" && addr.Proto != "" {
-		return fmt.Errorf("dial %s: addresses of the kind %q are not supported, only \"net\"", addr, addr.Proto)
+	switch addr.Proto {
+	case "net", "", "tunnel":
+		return nil
 	}
-	return nil
+	return fmt.Errorf("dial %s: addresses of the kind %q are not supported, only \"net\" and \"tunnel\"", addr, addr.Proto)
 }
 
 // Connect connects to an address, once Run has begun. It returns nil when the connection can be used, or is there already, and
@@ -97,7 +91,7 @@ func (n *Network) dial(d *dialling) {
 
 // reach dials and enters the connection. No session and no error: the peer reached us meanwhile.
 func (n *Network) reach(ctx context.Context, addr identity.Address) (*session, error) {
-	socket, err := n.o.dial(ctx, addr.HostPort())
+	socket, err := n.dialSocket(ctx, addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
@@ -116,56 +110,10 @@ func (n *Network) reach(ctx context.Context, addr identity.Address) (*session, e
 	return s, nil
 }
 
-// Keep dials an address whenever there is no connection with its key, with growing pauses after failures. It may be called
-// before Run.
-func (n *Network) Keep(addr identity.Address) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.kept[addr] != nil || n.stopped {
-		return
+// dialSocket makes the connection below the handshake.
+func (n *Network) dialSocket(ctx context.Context, addr identity.Address) (net.Conn, error) {
+	if addr.Proto == "tunnel" {
+		return n.dialTunnel(ctx, addr)
 	}
-	k := &kept{addr: addr}
-	n.kept[addr] = k
-	if n.ctx != nil {
-		n.tasks.Go(func() { n.redial(k) })
-	}
-}
-
-// redial keeps a connection until Run ends.
-func (n *Network) redial(k *kept) {
-	pause := n.o.RedialLeast
-	for n.ctx.Err() == nil {
-		err := n.Connect(n.ctx, k.addr)
-		n.mu.Lock()
-		news := err != nil && (k.err == nil || k.err.Error() != err.Error())
-		k.tried, k.err = n.o.Now(), err
-		s := n.sessions[k.addr.Key]
-		n.mu.Unlock()
-		if news && n.ctx.Err() == nil {
-			n.log.Info("peer cannot be reached, will be dialled again", "peer", k.addr.Key, "err", err)
-		}
-		began := n.o.Now()
-		if s != nil {
-			select {
-			case <-s.done:
-				n.mu.Lock()
-				k.err = s.why()
-				n.mu.Unlock()
-			case <-n.ctx.Done():
-				return
-			}
-		}
-		if n.o.Now().Sub(began) > n.o.RedialMost {
-			pause = n.o.RedialLeast // it held for a while: a new failure is a new story
-		}
-		// Half of the pause is chance, so that peers who lost the same pub do not all come back at once.
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-		select {
-		case <-timer.C:
-		case <-n.ctx.Done():
-			timer.Stop()
-			return
-		}
-		pause = min(2*pause, n.o.RedialMost)
-	}
+	return n.o.dial(ctx, addr.HostPort())
 }

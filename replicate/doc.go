@@ -24,7 +24,14 @@
 // The brain is behind one lock, which is never held over I/O. What a peer was last known to have is kept in a file, so that
 // the next connection says only what changed.
 //
+// Whom to dial, and whom to let go, is for the scheduler (package sched), behind another such lock: it is told of addresses
+// (Offer, Keep, the attendants of rooms) and of what became of connections, and remembers in conn.json. A peer from whom nothing
+// comes for a minute is pinged, and dropped when it does not answer.
+//
+// A peer that we dialled and that says it is a room is entered: those in it whose feeds we want are dialled through tunnels, and may
+// reach us so. A tunnel is a net.Conn like any other; who is at its end, the handshake inside of it tells.
+//
 // # What it does not do
 //
-// Connections are dialled when somebody says so (Connect, Keep); nobody is looked for.
+// Nobody is looked for: addresses come from elsewhere.
 package replicate

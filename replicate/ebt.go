@@ -18,6 +18,7 @@ import (
 	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate/internal/ebt"
+	"charkha/replicate/internal/sched"
 )
 
 const (
@@ -383,12 +384,12 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 	}
 	heads := map[identity.ID]int64{}
 	refused := map[refusal]first{}
-	bad := int64(0)
+	bad, stored := int64(0), 0
 	for i := range results {
 		r := &results[i]
 		switch r.Status {
 		case log.Stored:
-			s.received.Add(1)
+			stored++
 			heads[r.Author] = r.Sequence
 		case log.Duplicate, log.Gap:
 		default:
@@ -418,6 +419,13 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 		}
 		for k := range refused {
 			b.Refused(now, s.id, k.feed)
+		}
+	})
+	s.received.Add(int64(stored))
+	n.plan(func(b *sched.Scheduler, now time.Time) {
+		b.Progress(now, s.id)
+		if stored > 0 {
+			b.News(now, s.id, stored)
 		}
 	})
 	n.checkOwn()

@@ -21,31 +21,14 @@ import (
 
 // Methods returns what peers may call. Local programs may, too.
 func (n *Network) Methods() []muxrpc.Method {
-	return []muxrpc.Method{
+	return append(n.tunnels.Methods(), []muxrpc.Method{
 		{Name: "createHistoryStream", Kind: muxrpc.Source, Anonymous: true, Stream: n.createHistoryStream,
 			Doc: "the messages of one feed {id} from a sequence {seq} on; live, old, limit, keys, values, reverse"},
 		{Name: "ebt.replicate", Kind: muxrpc.Duplex, Anonymous: true, Stream: n.ebtReplicate, Patient: true, MaxBody: maxNotesBody,
 			Doc: "exchange feeds by EBT {version: 3, format: classic}"},
 		{Name: "gossip.ping", Kind: muxrpc.Duplex, Anonymous: true, Stream: n.ping, Doc: "answer each number with our clock in milliseconds"},
 		{Name: "conn.ping", Kind: muxrpc.Duplex, Anonymous: true, Stream: n.ping, Doc: "the same as gossip.ping"},
-	}
-}
-
-// ping answers npm pull-ping: each side sends its clock when it has got the other's. A peer that hears nothing takes the
-// connection for dead.
-func (n *Network) ping(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
-	for {
-		_, err := s.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.SendJSON(fmt.Appendf(nil, "%d", n.o.Now().UnixMilli())); err != nil {
-			return err
-		}
-	}
+	}...)
 }
 
 // historyOptions are the options of createHistoryStream, as JS peers send them.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +17,8 @@ import (
 	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate/internal/ebt"
+	"charkha/replicate/internal/room"
+	"charkha/replicate/internal/sched"
 	"charkha/replicate/shs"
 )
 
@@ -73,7 +74,6 @@ type Network struct {
 	stopped    bool // no task may begin
 	listeners  []net.Listener
 	sessions   map[identity.ID]*session
-	kept       map[identity.Address]*kept
 	dialling   map[identity.ID]*dialling
 	handshakes map[string]int // by remote address
 	shaking    int            // sum of handshakes
@@ -83,6 +83,15 @@ type Network struct {
 	wanted  map[identity.ID]struct{}
 	wakers  map[identity.ID]chan struct{} // of the sending goroutines
 
+	schedMu        sync.Mutex // never held over I/O, nor while another lock is taken
+	sched          *sched.Scheduler
+	replan         chan struct{} // has one when the scheduler should be asked what to do
+	rememberedLast []byte        // what conn.json holds; schedule's
+
+	tunnels room.Server
+	nobody  *muxrpc.Registry // without methods
+
+	changed  broadcast
 	live     liveHub
 	refusals refusals
 }
@@ -124,10 +133,16 @@ func New(o Options) (*Network, error) {
 	orDefault(&o.MaxPeers, 1000)
 	n := &Network{
 		o: o, self: o.Key.ID(), log: o.Logger, running: make(chan struct{}),
-		sessions: map[identity.ID]*session{}, kept: map[identity.Address]*kept{},
-		dialling: map[identity.ID]*dialling{}, handshakes: map[string]int{},
+		sessions: map[identity.ID]*session{}, dialling: map[identity.ID]*dialling{}, handshakes: map[string]int{},
 		wanted: map[identity.ID]struct{}{}, wakers: map[identity.ID]chan struct{}{},
 	}
+	n.replan, n.changed = make(chan struct{}, 1), newBroadcast()
+	n.tunnels = room.Server{Self: n.self, Room: isRoom, Accept: n.welcomeTunnel}
+	var err error
+	if n.nobody, err = muxrpc.NewRegistry(); err != nil {
+		return nil, err
+	}
+	n.openSchedule()
 	n.brain = ebt.New(ebt.Options{Self: n.self, Blocks: o.Graph.Blocks})
 	n.live.feeds = map[identity.ID]map[*liveSub]struct{}{}
 	return n, nil
@@ -231,13 +246,14 @@ func (n *Network) Run(ctx context.Context) error {
 	for _, l := range n.listeners {
 		n.tasks.Go(func() { n.accept(l) })
 	}
-	for _, k := range n.kept {
-		n.tasks.Go(func() { n.redial(k) })
-	}
 	close(n.running)
 	n.mu.Unlock()
 
 	g.Go(func() error { return n.follow(ctx, from) })
+	g.Go(func() error {
+		n.schedule(ctx)
+		return nil
+	})
 	g.Go(func() error {
 		for {
 			select {
@@ -300,6 +316,7 @@ func (n *Network) event(do func(b *ebt.Brain, now time.Time)) {
 	n.brainMu.Lock()
 	defer n.brainMu.Unlock()
 	do(n.brain, n.o.Now())
+	n.changed.wake()
 	for _, id := range n.brain.Woken() {
 		if w := n.wakers[id]; w != nil {
 			select {
@@ -364,7 +381,9 @@ func (n *Network) regraph() {
 			continue
 		}
 		s.regraph()
+		s.offerAttendants(s.attendants())
 	}
+	n.plan(func(s *sched.Scheduler, now time.Time) { s.Recheck(now) })
 	n.live.recheck()
 }
 
@@ -424,20 +443,34 @@ var errBlocked = errors.New("the peer is blocked")
 
 // welcome serves a connection that somebody made to us.
 func (n *Network) welcome(socket net.Conn, release func()) {
+	n.serve(n.ctx, socket, release, func(identity.ID) error { return nil })
+}
+
+// serve does the handshake with whoever made a connection to us, and serves it. may says whom it is refused to, besides those whom
+// we block; release is called when the peer is known.
+func (n *Network) serve(ctx context.Context, socket net.Conn, release func(), may func(client identity.ID) error) {
 	cfg := shs.Config{Key: n.o.Key, NetworkKey: n.o.NetworkKey, Admit: func(client identity.ID) error {
 		if n.o.Graph.Blocks(n.self, client) {
 			return errBlocked
 		}
-		return nil
+		if client == n.self {
+			return nil
+		}
+		if err := may(client); err != nil {
+			return err
+		}
+		n.schedMu.Lock()
+		defer n.schedMu.Unlock()
+		return n.sched.Admit(n.o.Now(), client)
 	}}
-	conn, err := shs.Server(n.ctx, socket, cfg)
+	conn, err := shs.Server(ctx, socket, cfg)
 	release()
 	if err != nil {
 		n.log.Debug("handshake", "err", err)
 		return
 	}
 	if conn.Remote() == n.self {
-		if err := n.ServeLocal(n.ctx, conn); err != nil {
+		if err := n.ServeLocal(ctx, conn); err != nil {
 			n.log.Debug("local connection ended", "err", err)
 		}
 		return
@@ -448,63 +481,12 @@ func (n *Network) welcome(socket net.Conn, release func()) {
 		n.log.Debug("peer turned away", "peer", s.id, "err", err)
 		return
 	}
-	s.run(n.ctx)
+	s.run(ctx)
 }
 
 // ServeLocal serves a connection of a local program, until it or ctx ends.
 func (n *Network) ServeLocal(ctx context.Context, conn net.Conn) error {
 	return muxrpc.New(conn, muxrpc.Options{Registry: n.local, Logger: n.log}).Run(ctx)
-}
-
-// State is where a connection is.
-type State string
-
-// The states of a Peer.
-const (
-	Connected State = "connected"
-	Dialling  State = "connecting"
-	Waiting   State = "waiting" // to be dialled again
-)
-
-// Peer is what is known of a connection, or of an address that is kept dialling.
-type Peer struct {
-	ID        identity.ID       `json:"key"`
-	Address   *identity.Address `json:"address,omitempty"` // as dialled; missing when they dialled us
-	State     State             `json:"state"`
-	Outgoing  bool              `json:"outgoing"`
-	Since     time.Time         `json:"since"`         // of the connection, or of the last attempt
-	Via       string            `json:"via,omitempty"` // "ebt" or "history"
-	Received  int64             `json:"received"`      // messages stored
-	Sent      int64             `json:"sent"`          // messages sent
-	Refused   int64             `json:"refused"`       // messages that the log did not take
-	BytesIn   int64             `json:"bytesIn"`
-	BytesOut  int64             `json:"bytesOut"`
-	LastError string            `json:"lastError,omitempty"`
-}
-
-// Peers lists the connections, and the addresses that are kept dialling and not connected.
-func (n *Network) Peers() []Peer {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var peers []Peer
-	for _, s := range n.sessions {
-		peers = append(peers, s.peer())
-	}
-	for addr, k := range n.kept {
-		if n.sessions[addr.Key] != nil {
-			continue
-		}
-		p := Peer{ID: addr.Key, Address: &addr, State: Waiting, Outgoing: true, Since: k.tried}
-		if n.dialling[addr.Key] != nil {
-			p.State = Dialling
-		}
-		if k.err != nil {
-			p.LastError = k.err.Error()
-		}
-		peers = append(peers, p)
-	}
-	slices.SortFunc(peers, func(a, b Peer) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	return peers
 }
 
 // Disconnect closes the connection with a peer and reports whether there was one.

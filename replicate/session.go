@@ -12,6 +12,7 @@ import (
 
 	"charkha/identity"
 	"charkha/muxrpc"
+	"charkha/replicate/internal/sched"
 	"charkha/replicate/shs"
 )
 
@@ -28,7 +29,13 @@ type session struct {
 	received, sent, refused atomic.Int64
 	invalid                 atomic.Int64 // messages that nobody honest sends
 
+	stalled bool // as the scheduler was told; watch's
+
 	mu      sync.Mutex
+	room    *roomState    // nil: not a room, as far as we know
+	pinged  bool          // rtt and skew are measured
+	rtt     time.Duration // of a ping
+	skew    time.Duration // of the peer's clock
 	via     string        // "ebt", "history", or not yet
 	opened  chan struct{} // closed when EBT was opened
 	changed chan struct{} // closed and made anew when the graph changed
@@ -74,6 +81,7 @@ func (n *Network) enter(s *session) error {
 			}
 			n.sessions[s.id] = s
 			n.mu.Unlock()
+			n.plan(func(b *sched.Scheduler, now time.Time) { b.Connected(now, s.id, s.addr, s.outgoing) })
 			return nil
 		}
 		n.mu.Unlock()
@@ -102,6 +110,16 @@ func (s *session) run(ctx context.Context) {
 		s.replicate(ctx)
 		return nil
 	})
+	g.Go(func() error {
+		s.keepAlive(ctx)
+		return nil
+	})
+	if s.outgoing && s.addr.Proto != "tunnel" { // rooms dial nobody
+		g.Go(func() error {
+			s.followRoom(ctx)
+			return nil
+		})
+	}
 	err := g.Wait()
 	s.end(err)
 	n.mu.Lock()
@@ -109,7 +127,12 @@ func (s *session) run(ctx context.Context) {
 		delete(n.sessions, s.id)
 	}
 	n.mu.Unlock()
-	n.log.Info("disconnected", "peer", s.id, "err", s.why())
+	why := s.why()
+	if why == nil {
+		why = errors.New("the connection was closed")
+	}
+	n.log.Info("disconnected", "peer", s.id, "err", why)
+	n.plan(func(b *sched.Scheduler, now time.Time) { b.Disconnected(now, s.id, why.Error()) })
 	close(s.done)
 }
 
@@ -162,22 +185,6 @@ func (s *session) speaks(via string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.via == via
-}
-
-// peer describes the session. Network.mu is held.
-func (s *session) peer() Peer {
-	stats := s.conn.Stats()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := Peer{
-		ID: s.id, State: Connected, Outgoing: s.outgoing, Since: s.since, Via: s.via,
-		Received: s.received.Load(), Sent: s.sent.Load(), Refused: s.refused.Load(),
-		BytesIn: stats.BytesIn, BytesOut: stats.BytesOut,
-	}
-	if s.outgoing {
-		p.Address = &s.addr
-	}
-	return p
 }
 
 // replicate exchanges messages: by EBT if the peer speaks it, else with history streams. The side that dialled opens EBT.
