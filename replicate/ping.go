@@ -127,7 +127,7 @@ func (s *session) probe(ctx context.Context) {
 	}
 	got := s.n.o.Now()
 	rtt := got.Sub(sent)
-	middle := float64(sent.Add(rtt / 2).UnixMicro()) / 1000
+	middle := float64(sent.Add(rtt/2).UnixMicro()) / 1000
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pinged, s.rtt = true, rtt
