@@ -1,6 +1,6 @@
 // Package interop holds the tests that talk to other people's SSB programs: npm ssb-server 16, a secret-stack with ssb-db2
-// 8 and ssb-ebt 9, and a peer that lies. Nothing imports it; the tests have the build tag interop and need node, and the
-// packages that `make interop-peers` installs as js/package-lock.json pins them.
+// 8, ssb-ebt 9 and ssb-room-client 2, an ssb-room 1, and a peer that lies. Nothing but tests imports it; they have the build
+// tag interop and need node, and the packages that `make interop-peers` installs as js/package-lock.json pins them.
 //
 // Start runs one such peer as a process: a script of js/ that makes the peer and takes commands as JSON lines on its
 // standard input (js/lib/driver.js says which). Peers share a network key of the test's own, listen at a free port of

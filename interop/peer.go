@@ -27,6 +27,7 @@ const (
 	Server  = "server.js"  // npm ssb-server
 	DB2     = "db2.js"     // secret-stack with ssb-db2
 	Hostile = "hostile.js" // sends what it is told to
+	Room    = "room.js"    // npm ssb-room
 )
 
 // Config says what peer to start. Script and NetworkKey are needed.
@@ -39,6 +40,8 @@ type Config struct {
 	Port        int       // 0: any free one
 	Hops        int       // 0: two
 	HistoryOnly bool      // replicates with createHistoryStream, without EBT
+	Rooms       bool      // DB2: is a client of rooms
+	Invites     bool      // Server: makes and takes invites
 }
 
 // Peer is a running peer. Its methods end the test when they fail; Try does not. They may be called at the same time from
@@ -105,6 +108,12 @@ func Start(t testing.TB, c Config) *Peer {
 	}
 	if c.Hops != 0 {
 		config["hops"] = c.Hops
+	}
+	if c.Rooms {
+		config["rooms"] = true
+	}
+	if c.Invites {
+		config["invites"] = true
 	}
 	arg, err := json.Marshal(config)
 	if err != nil {

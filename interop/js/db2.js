@@ -6,7 +6,7 @@ const pull = require('pull-stream')
 const SecretStack = require('secret-stack')
 const { where, author, toPullStream } = require('ssb-db2/operators')
 const { reEncrypt } = require('ssb-db2/indexes/private')
-const { collect, common, config, freePort, report, serve, stack } = require('./lib/driver')
+const { call, collect, common, config, freePort, report, serve, stack, until } = require('./lib/driver')
 
 async function main () {
   const c = config()
@@ -19,7 +19,13 @@ async function main () {
     .use(require('ssb-friends'))
     .use(require('ssb-conn'))
   if (c.ebt) Stack.use(require('ssb-ebt'))
-  const sbot = Stack(Object.assign(stack(c), { db2: { addBatchThrottle: 20 } }))
+  const settings = Object.assign(stack(c), { db2: { addBatchThrottle: 20 } })
+  if (c.rooms) {
+    Stack.use(require('ssb-room-client'))
+    settings.connections.incoming.tunnel = [{ scope: 'public', transform: 'shs' }]
+    settings.connections.outgoing.tunnel = [{ transform: 'shs' }]
+  }
+  const sbot = Stack(settings)
   const listening = new Promise((resolve) => sbot.on('multiserver:listening', resolve))
 
   const clock = (cb) => sbot.getVectorClock(cb)
@@ -54,6 +60,20 @@ async function main () {
       .map(reEncrypt).sort((a, b) => a.value.sequence - b.value.sequence),
     connect: (address, cb) => sbot.conn.connect(address, cb)
   })
+  if (c.rooms) {
+    const met = new Map() // room -> ids that were ever in it, as ssb-room-client tells ssb-conn
+    pull(sbot.roomClient.discoveredAttendants(), pull.drain(({ room, key }) => {
+      if (!met.has(room)) met.set(room, new Set())
+      met.get(room).add(key)
+    }))
+    // waitMet(room, id, timeout) waits until a room has said that somebody is in it. The room is connected then, so a tunnel to
+    // them can be dialled: connect('tunnel:ROOM:ID~shs:KEY').
+    commands.waitMet = (room, id, timeout = 10e3) =>
+      until(`${id} met in ${room}`, timeout, () => met.has(room) && met.get(room).has(id) ? true : undefined)
+    // The others of ssb-room-client.
+    commands.registerAlias = (room, alias) => call(sbot.roomClient.registerAlias, room, alias)
+    commands.consumeAlias = async (uri) => { await call(sbot.roomClient.consumeAliasUri, uri) }
+  }
   await listening
   await serve(commands)
 }

@@ -118,6 +118,37 @@ async function lies (openHostile, openGood, openAuthor) {
   await Promise.all([hostile.ask('close'), good.ask('close')])
 }
 
+// meet: two clients of a room find each other there, and replicate through it as over any connection.
+async function meet (openRoom, openA, openB) {
+  const [room, a, b] = await Promise.all([openRoom(), openA(), openB()])
+  await room.ask('name', 'Attic', 'dusty')
+  await a.ask('follow', b.id)
+  await b.ask('follow', a.id)
+  const seq = await a.ask('publishMany', 50, { seed: 1, kinds: ['post'] })
+  await a.ask('connect', room.address)
+  await b.ask('connect', room.address)
+  await room.ask('waitHere', a.id)
+  await a.ask('waitMet', room.id, b.id)
+  await a.ask('connect', `tunnel:${room.id}:${b.id}~shs:${b.id.slice(1, -8)}`)
+  await b.ask('waitPeer', a.id)
+  await same(a, b, a.id, seq)
+  await a.ask('close')
+  await b.ask('waitPeer', a.id, false)
+  await room.ask('waitHere', a.id, false)
+  await Promise.all([b.ask('close'), room.ask('close')])
+}
+
+// invited: a pub follows whoever has its code, as often as it says, and then no more.
+async function invited (openPub, openA, openB) {
+  const [pub, a, b] = await Promise.all([openPub(), openA(), openB()])
+  const code = await pub.ask('createInvite', 1)
+  await a.ask('acceptInvite', code)
+  const { content } = (await pub.ask('feed', pub.id))[0].value
+  assert.deepStrictEqual([content.type, content.contact, content.following, content.pub], ['contact', a.id, true, true])
+  await assert.rejects(b.ask('acceptInvite', code), /invite not accepted/)
+  await Promise.all([pub.ask('close'), a.ask('close'), b.ask('close')])
+}
+
 async function main () {
   const both = ['server.js', 'db2.js']
   await scenario('ebt, server dials db2', both, {}, exchange)
@@ -127,6 +158,8 @@ async function main () {
   for (const ebt of [true, false]) {
     for (const script of both) await scenario(`${ebt ? 'ebt' : 'history streams'}, lies told to ${script}`, ['hostile.js', script, 'server.js'], { ebt }, lies)
   }
+  await scenario('two clients in a room', ['room.js', 'db2.js', 'db2.js'], { rooms: true }, meet)
+  await scenario('invites', ['server.js', 'server.js', 'server.js'], { invites: true }, invited)
   await scenario('ebt with an hmac key, server and server', ['server.js', 'server.js'], { sign: crypto.randomBytes(32).toString('base64') }, exchange)
 }
 

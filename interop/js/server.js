@@ -3,7 +3,7 @@
 // for neighbours (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth) and those that only serve local apps.
 
 const { createRequire } = require('module')
-const { collect, common, config, freePort, serve, stack } = require('./lib/driver')
+const { call, collect, common, config, freePort, serve, stack } = require('./lib/driver')
 
 const inside = createRequire(require.resolve('ssb-server')) // its own versions of its plugins
 const ref = inside('ssb-ref')
@@ -13,9 +13,15 @@ async function main () {
   c.port = c.port || await freePort(c.host)
   const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-ooo']
   if (c.ebt) plugins.push('ssb-ebt')
+  if (c.invites) plugins.push('ssb-invite')
   const Server = inside('ssb-server').createSsbServer()
   for (const name of plugins) Server.use(inside(name))
-  const sbot = Server(stack(c))
+  const settings = stack(c)
+  if (c.invites) {
+    settings.connections.incoming.net[0].scope = 'public' // it makes invites to public addresses
+    settings.allowPrivate = true // on loopback all the same
+  }
+  const sbot = Server(settings)
   const listening = new Promise((resolve) => sbot.on('multiserver:listening', resolve))
 
   const commands = common(c, {
@@ -31,6 +37,11 @@ async function main () {
       sbot.gossip.connect(address, cb)
     }
   })
+  if (c.invites) {
+    // createInvite(uses | {uses, modern, ...}) and acceptInvite(code) are those of npm ssb-invite.
+    commands.createInvite = (opts) => call(sbot.invite.create, opts)
+    commands.acceptInvite = (code) => call(sbot.invite.accept, code)
+  }
   await listening
   await serve(commands)
 }

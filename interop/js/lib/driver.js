@@ -1,7 +1,7 @@
 'use strict'
 // What all peers share: JSON lines on stdin and stdout.
 //
-//   argv[2]  {"dir", "shs", "seed", "sign", "port", "host", "hops", "ebt"}          see config() below
+//   argv[2]  {"dir", "shs", "seed", "sign", "port", "host", "hops", "ebt", ...}     see config() below
 //   stdout   {"ready":true,"id":"@...","address":"net:..."}                          once, when it listens
 //   stdin    {"req":1,"cmd":"publish","args":[{"type":"post","text":"hi"}]}          any number at once
 //   stdout   {"req":1,"result":...} or {"req":1,"error":"..."}                       in the order they end
