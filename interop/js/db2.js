@@ -6,7 +6,7 @@ const pull = require('pull-stream')
 const SecretStack = require('secret-stack')
 const { where, author, toPullStream } = require('ssb-db2/operators')
 const { reEncrypt } = require('ssb-db2/indexes/private')
-const { call, collect, common, config, freePort, report, serve, stack, until } = require('./lib/driver')
+const { collect, common, config, freePort, report, serve, stack, until } = require('./lib/driver')
 
 async function main () {
   const c = config()
@@ -70,9 +70,6 @@ async function main () {
     // them can be dialled: connect('tunnel:ROOM:ID~shs:KEY').
     commands.waitMet = (room, id, timeout = 10e3) =>
       until(`${id} met in ${room}`, timeout, () => met.has(room) && met.get(room).has(id) ? true : undefined)
-    // The others of ssb-room-client.
-    commands.registerAlias = (room, alias) => call(sbot.roomClient.registerAlias, room, alias)
-    commands.consumeAlias = async (uri) => { await call(sbot.roomClient.consumeAliasUri, uri) }
   }
   await listening
   await serve(commands)

@@ -34,6 +34,8 @@ function say (line) {
 //   port  0 or absent: any free one
 //   hops  how far to replicate, 2
 //   ebt   false: replicate with createHistoryStream only
+//   rooms    true: db2.js is a client of rooms
+//   invites  true: server.js makes and takes invites
 function config () {
   const c = Object.assign({ host: '127.0.0.1', port: 0, hops: 2, ebt: true, sign: null }, JSON.parse(process.argv[2]))
   if (!c.dir || !c.shs) throw new Error('config needs dir and shs')
