@@ -34,7 +34,10 @@ func decodePlain(packet []byte) (identity.ID, []identity.Address, error) {
 // encodeSigned is the packet for port 26830 (npm ssb-lan): a secretbox of {"address":"..."}, with the network key as key and its
 // first 24 bytes as nonce, and then the 64-byte signature of the same object written as JS does with an indent of two.
 func encodeSigned(key identity.KeyPair, network *[32]byte, addrs []identity.Address) []byte {
-	address := joined(addrs)
+	return sealed(key, network, joined(addrs))
+}
+
+func sealed(key identity.KeyPair, network *[32]byte, address string) []byte {
 	sig := key.Sign(signedText(address))
 	var nonce [24]byte
 	copy(nonce[:], network[:])

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -427,6 +428,58 @@ func TestAFloodDoesNotHideNeighbours(t *testing.T) {
 		}
 	}
 	t.Error("the friend is forgotten")
+}
+
+// TestQuestionsAreAnsweredOnceInASecond asks by mDNS far more often than one may.
+func TestQuestionsAreAnsweredOnceInASecond(t *testing.T) {
+	t.Parallel()
+	b := netns.NewBridge(t)
+	victim := startHost(t, b.Host("eth0", "10.8.1.1/24"), hostConfig{Seed: 1})
+	friend := startHost(t, b.Host("eth0", "10.8.1.2/24"), hostConfig{Seed: 2, Listen: "-"})
+	friend.finds(foundWithin, "net:10.8.1.1:", victim)
+	hostile := b.Host("eth0", "10.8.1.66/24")
+	answers, began := 0, time.Now()
+	if err := hostile.Do(func() error {
+		s := &socket{means: MDNS, port: mdnsPort, group: mdnsGroup4}
+		if err := s.open(t.Context()); err != nil {
+			return err
+		}
+		defer func() { _ = s.conn.Close() }()
+		all, err := listInterfaces()
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(ifi netif) bool { return ifi.name == "eth0" })
+		if err := s.join(all[i]); err != nil {
+			return err
+		}
+		buf := make([]byte, 1<<16)
+		for range 600 {
+			if err := s.send(encodeQuery(), all[i]); err != nil {
+				return err
+			}
+			// Our own questions come back too, which keeps this from running ahead.
+			if err := s.conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
+				return err
+			}
+			for {
+				n, src, _, err := s.receive(buf)
+				if err != nil {
+					break // the deadline
+				}
+				if src.String() == "10.8.1.1" && len(decodeMDNS(buf[:n], identity.ID{}).finds) > 0 {
+					answers++
+				}
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// And at most two announcements of its own accord.
+	if took := time.Since(began); answers == 0 || answers > int(took/time.Second)+1+2 {
+		t.Errorf("%d answers in %s", answers, took)
+	}
 }
 
 func TestAHostEndsWhenTold(t *testing.T) {

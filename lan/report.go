@@ -157,7 +157,7 @@ func (l *LAN) problem(r Report) string {
 		}
 		return "no interface is up but loopback"
 	}
-	if !slices.ContainsFunc(r.Sockets, func(s Socket) bool { return s.Error == "" }) {
+	if len(r.Sockets) > 0 && !slices.ContainsFunc(r.Sockets, func(s Socket) bool { return s.Error == "" }) {
 		return "no port can be listened at: " + r.Sockets[0].Error
 	}
 	announced, addressed, failed := false, false, ""
