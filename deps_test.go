@@ -24,6 +24,7 @@ const rooms = `
 	muxrpc                          :
 	log/internal/classic            : identity
 	log                             : identity log/internal/classic
+	lan                             : identity
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
 	replicate/internal/room         : identity muxrpc internal/roomhttp
@@ -37,6 +38,7 @@ const rooms = `
 	interop/internal/shs1           : identity replicate/shs
 	bench/gen                       : identity log
 	bench                           : identity log muxrpc node bench/gen
+	internal/netns                  :
 	internal/vectors                :
 	internal/roomhttp               :
 `
