@@ -41,7 +41,7 @@
 // interface an answer came, prints with the standard log, and has no limits against a hostile neighbour: measured, one answer
 // packet of 62 kB made it allocate 182 MB and keep 66 MB, and one query of 1.2 kB made it send 400 packets. What is needed of
 // the protocol is small; what is left out is this: no probing and no conflicts (the name is made of the key), no delay before
-// an answer (an interface gets one in a second at most), answers by multicast only (also to queries that ask for unicast; to
+// an answer (an interface gets one in a second at most, over each of IPv4 and IPv6), answers by multicast only (also to queries that ask for unicast; to
 // queries from another port than 5353 there is none), and no known answers in our queries.
 //
 // What it does not do: dial (that is the caller's), find anybody behind a router, or announce names.
