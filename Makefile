@@ -25,10 +25,10 @@ test: interop-peers
 	$(if $(RACE),,@echo "NOTE: no C compiler found: running without the race detector")
 	$(GO) test $(RACE) -shuffle=on ./...
 	$(GO) test -tags purego ./identity ./log/internal/classic
-	$(GO) test $(RACE) -shuffle=on -tags interop -timeout 12m ./interop/...
+	$(GO) test $(RACE) -shuffle=on -tags interop -timeout 12m ./interop/... ./replicate/internal/room
 
 interop: interop-peers
-	$(GO) test $(RACE) -tags interop -timeout 12m -v ./interop/...
+	$(GO) test $(RACE) -tags interop -timeout 12m -v ./interop/... ./replicate/internal/room
 
 # The npm peers, as their lock file pins them. npm ci empties node_modules first, so it runs only when the lock changed.
 interop-peers: $(JS)/node_modules/.package-lock.json
@@ -39,7 +39,7 @@ $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json $(JS)/package.jso
 check: cross vuln
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt wants changes in:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags interop ./interop/...
+	$(GO) vet -tags interop ./interop/... ./replicate/internal/room
 	$(TOOL) staticcheck -tags interop ./...
 	cd bench/rivals && $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) mod verify

@@ -18,6 +18,7 @@ import (
 	"charkha/api"
 	"charkha/identity"
 	"charkha/index"
+	"charkha/lan"
 	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate"
@@ -28,6 +29,8 @@ type Config struct {
 	Dir        string             // the data folder; made when it is not there
 	Listen     []string           // addresses to listen on, "net:HOST:PORT"; none: listen nowhere
 	Connect    []identity.Address // peers to keep dialling
+	LAN        bool               // announce the node on the local network, and look for others there; not when it listens on loopback only
+	Interfaces []string           // the network interfaces to do that on, by name; none: all that are up
 	Hops       int                // range of the feeds that are replicated: 0 only ours, 1 who we follow, 2 whom they follow
 	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
@@ -45,6 +48,7 @@ type Node struct {
 	feeds   *log.Log
 	index   *index.Index
 	network *replicate.Network
+	lan     *lan.LAN // nil: not wanted
 	local   net.Listener
 }
 
@@ -147,10 +151,40 @@ func Open(cfg Config) (_ *Node, err error) {
 	for _, addr := range cfg.Connect {
 		n.network.Keep(addr)
 	}
+	if cfg.LAN && !n.loopbackOnly() {
+		n.lan, err = lan.New(lan.Options{
+			Key: n.key, NetworkKey: cfg.NetworkKey, Addresses: n.bound, Interfaces: cfg.Interfaces, Logger: cfg.Logger,
+			Found: func(addr identity.Address) { n.network.Offer(addr, replicate.KindLAN, "lan") },
+		})
+		if err != nil {
+			return nil, fmt.Errorf("local network: %w", err)
+		}
+	}
 	if n.local, err = listenLocal(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("listen on the local socket: %w", err)
 	}
 	return n, nil
+}
+
+// bound are the addresses that are listened at, with the hosts that were asked for.
+func (n *Node) bound() (all []identity.Address) {
+	for i, addr := range n.network.Addresses() {
+		if addr.Host, _, _ = replicate.ParseListen(n.cfg.Listen[i]); addr.Host == "localhost" {
+			addr.Host = "127.0.0.1"
+		}
+		all = append(all, addr)
+	}
+	return all
+}
+
+// loopbackOnly reports whether the node listens, and only where nobody else can reach it: then it is not to be found either.
+func (n *Node) loopbackOnly() bool {
+	for _, addr := range n.bound() {
+		if ip := net.ParseIP(addr.Host); ip == nil || !ip.IsLoopback() {
+			return false
+		}
+	}
+	return len(n.cfg.Listen) > 0
 }
 
 // confirm opens the own feed for publishing when it is new: its key was made just now, or the operator says so and nothing tells
@@ -222,6 +256,15 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(ctx, "index", n.index.Run(ctx)) })
 	g.Go(func() error { return ended(ctx, "replicate", n.network.Run(ctx)) })
 	g.Go(func() error { return ended(ctx, "local socket", n.serveLocal(ctx)) })
+	if n.lan != nil {
+		g.Go(func() error {
+			// Nobody is found then, and all else goes on.
+			if err := n.lan.Run(ctx); err != nil && ctx.Err() == nil {
+				n.log.Warn("the local network is not searched for peers", "err", err)
+			}
+			return nil
+		})
+	}
 	g.Go(func() error {
 		n.giveBack(ctx)
 		return nil

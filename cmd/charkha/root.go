@@ -247,7 +247,7 @@ func parsePeer(text string) (identity.Address, error) {
 	}
 	if err == nil {
 		for _, addr := range multi.Addresses() {
-			if addr.Proto == "net" && addr.Port != 0 {
+			if addr.Proto == "net" && addr.Port != 0 || addr.Proto == "tunnel" {
 				return addr, nil
 			}
 		}
@@ -256,10 +256,10 @@ func parsePeer(text string) (identity.Address, error) {
 	switch {
 	case err != nil:
 		return addr, err
-	case addr.Port == 0:
+	case addr.Port == 0 && addr.Proto != "tunnel":
 		return addr, fmt.Errorf("%s: port 0 cannot be dialled", addr)
-	case addr.Proto != "net":
-		return addr, fmt.Errorf("%s: addresses of the kind %q cannot be dialled, only net:HOST:PORT~shs:KEY can", addr, addr.Proto)
+	case addr.Proto != "net" && addr.Proto != "tunnel":
+		return addr, fmt.Errorf("%s: addresses of the kind %q cannot be dialled, only net:HOST:PORT~shs:KEY and tunnel:ROOM:PEER~shs:KEY can", addr, addr.Proto)
 	}
 	return addr, nil
 }

@@ -21,6 +21,7 @@ import (
 func (c *cli) startCommand() *cobra.Command {
 	var (
 		listen, connect  []string
+		interfaces       []string
 		hops             int
 		network, hmac    string
 		newFeed, logJSON bool
@@ -43,7 +44,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 			}
 			cfg := node.Config{
 				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed, Check: check,
-				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level),
+				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level), LAN: !noLAN, Interfaces: interfaces,
 			}
 			// All is looked at before the node makes its key and its folders.
 			if hops < 0 {
@@ -86,7 +87,8 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	f.StringVar(&hmac, "hmac-key", "", "key that the network's messages are signed with, 32 bytes in base64 (default: none)")
 	f.BoolVar(&newFeed, "new-feed", false, "this key never published anywhere: let it, without fetching its feed first")
 	f.BoolVar(&check, "check", false, "read every stored message first, and cut damaged feeds back, so that peers send the rest again")
-	f.BoolVar(&noLAN, "no-lan", false, "do not look for peers on the local network (this version never does)")
+	f.BoolVar(&noLAN, "no-lan", false, "do not look for peers on the local network, nor announce this one there")
+	f.StringArrayVar(&interfaces, "lan-interface", nil, "network interface to do that on, such as eth0; may be given several times (default: all that are up)")
 	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
 	f.TextVar(&level, "log-level", slog.LevelInfo, "least level that is logged: debug, info, warn or error")
 	levels := cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp)
