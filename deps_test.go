@@ -27,12 +27,13 @@ const rooms = `
 	lan                             : identity
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
+	replicate/internal/sched        : identity
 	replicate/internal/room         : identity muxrpc internal/roomhttp
 	invite                          : identity internal/roomhttp
-	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt
+	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/room
 	index                           : identity log
 	api                             : identity log muxrpc replicate index
-	node                            : identity log muxrpc replicate replicate/shs index api
+	node                            : identity log muxrpc replicate replicate/shs index api lan
 	cmd/charkha                     : identity muxrpc node replicate replicate/shs
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
@@ -45,8 +46,9 @@ const rooms = `
 
 // pure lists packages that compute and nothing else, and what they must not reach for, themselves.
 var pure = map[string][]string{
-	"log/internal/classic":   {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
-	"replicate/internal/ebt": {"net", "os", "github.com/dgraph-io/badger/v4"},
+	"log/internal/classic":     {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
+	"replicate/internal/ebt":   {"net", "os", "github.com/dgraph-io/badger/v4"},
+	"replicate/internal/sched": {"net", "os", "github.com/dgraph-io/badger/v4"},
 }
 
 // clocks are what a pure package must not call of package time.
