@@ -28,8 +28,8 @@
 // what to do and when to ask again. What Next gave to dial must end in Connected or Failed of that address; what it gave to drop
 // in Disconnected.
 //
-// Addresses that `pub` messages name (source "pub") are unproven until a connection was made: they are tried only when a slot
-// is free, capped, not saved, and forgotten after a few failures. That the message's author is near enough is the caller's
+// Addresses that `pub` messages name (source "pub") are unproven until a connection was made: they are tried when a slot
+// is free and nobody is to come before them, but nobody gives a slot up for them; they are capped, not saved, and forgotten after a few failures. That the message's author is near enough is the caller's
 // business.
 //
 // # The file

@@ -60,7 +60,8 @@ type Options struct {
 	// Rotate is how long a peer without news keeps its slot while others wait, RotateNews how long one with news: 0 is 10 min
 	// and 1 h. The more wait for each slot, the shorter.
 	Rotate, RotateNews time.Duration
-	// Head is how much longer somebody with news is taken to have waited, and half of it somebody known: 0 is 20 min.
+	// Head is how much longer somebody with news is taken to have waited, half of it somebody known; and how much shorter an
+	// unproven address: 0 is 20 min.
 	Head time.Duration
 	// Watchdog is for how long a peer may owe feeds and transfer nothing: 0 is 30 s. Penalty is how long its key waits then, and
 	// from the second time on is not admitted either: 0 is 2 min. It doubles each time.
@@ -745,8 +746,8 @@ func (e *entry) better(than *entry) bool {
 	return e.changed.Before(than.changed)
 }
 
-// candidates lists the addresses of a kind that may be dialled now, one for each key, best first: unproven ones last, then who
-// waited longest, with a head start for those who had news and for those who are known.
+// candidates lists the addresses of a kind that may be dialled now, one for each key, best first: who waited longest, with
+// a head start for those who had news and for those who are known; unproven ones are that much behind.
 func (s *Scheduler) candidates(now time.Time, k Kind) []*entry {
 	type candidate struct {
 		e    *entry
@@ -776,17 +777,12 @@ func (s *Scheduler) candidates(now time.Time, k Kind) []*entry {
 		if s.o.Known(p.id) {
 			rank = rank.Add(-s.o.Head / 2)
 		}
+		if best.unproven() {
+			rank = rank.Add(s.o.Head)
+		}
 		all = append(all, candidate{best, rank})
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int {
-		if a.e.unproven() != b.e.unproven() {
-			if b.e.unproven() {
-				return -1
-			}
-			return 1
-		}
-		return a.rank.Compare(b.rank)
-	})
+	slices.SortStableFunc(all, func(a, b candidate) int { return a.rank.Compare(b.rank) })
 	out := make([]*entry, len(all))
 	for i, c := range all {
 		out[i] = c.e
