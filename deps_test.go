@@ -28,6 +28,7 @@ const rooms = `
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
 	replicate/internal/sched        : identity
+	replicate/sim                   : identity replicate/internal/ebt replicate/internal/sched
 	replicate/internal/room         : identity muxrpc internal/roomhttp
 	invite                          : identity internal/roomhttp
 	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/room
