@@ -33,6 +33,8 @@ type Brain struct {
 	woken []identity.ID // peers for whom there is something new
 	// Feeds of which somebody has more than the source. It may get it in a moment: Tick looks whether it did.
 	behind map[*feed]struct{}
+	// Feeds whose source was asked or said that it has more, until Tick finds that it has not.
+	waiting map[*feed]struct{}
 	// When peers last let us wait for what they claimed to have, this connection or before: who lies about one feed lies about
 	// others, and comes back.
 	doubted map[identity.ID]time.Time
@@ -100,7 +102,8 @@ func New(o Options) *Brain {
 	if o.MaxRange == 0 {
 		o.MaxRange = 1000
 	}
-	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{}, behind: map[*feed]struct{}{}, doubted: map[identity.ID]time.Time{}}
+	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{},
+		behind: map[*feed]struct{}{}, waiting: map[*feed]struct{}{}, doubted: map[identity.ID]time.Time{}}
 }
 
 // Woken returns the peers for whom Next has something new since the last call.
@@ -150,6 +153,7 @@ func (b *Brain) ask(now time.Time, p *peer, f *feed) {
 		p.lastNews = now // it was not asked for anything: its time begins now
 	}
 	f.source, f.since = p, now
+	b.waiting[f] = struct{}{}
 	b.exchange(p, f)
 	b.say(p, f, true)
 }
@@ -365,6 +369,7 @@ func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
 	}
 	switch {
 	case seq > f.head && f.source == p:
+		b.waiting[f] = struct{}{}
 		if !x.rx || first {
 			b.say(p, f, true)
 		}
@@ -415,6 +420,9 @@ func (b *Brain) Received(now time.Time, id, feed identity.ID, seq int64) bool {
 	x := b.exchange(p, f)
 	p.clock[feed] = max(p.clock[feed], seq)
 	x.sent = max(x.sent, seq)
+	if f.source == p {
+		b.waiting[f] = struct{}{}
+	}
 	return true
 }
 
@@ -571,9 +579,13 @@ func (b *Brain) Tick(now time.Time) {
 	}
 	// First all that stalls is found, then others are asked: whom depends on who lets us wait.
 	var stalled, slow []*feed
-	for _, f := range b.feeds {
+	for f := range b.waiting {
 		p := f.source
-		if p == nil || p.clock[f.id] <= f.head || now.Sub(f.since) < b.o.StallAfter {
+		if p == nil || p.clock[f.id] <= f.head {
+			delete(b.waiting, f)
+			continue
+		}
+		if now.Sub(f.since) < b.o.StallAfter {
 			continue
 		}
 		// One feed after the other is sent: as long as any comes, all may come. But not for ever, and not if somebody else has it.
@@ -725,7 +737,7 @@ func (b *Brain) Head(feed identity.ID) int64 {
 
 // Size is how many entries the brain's tables have, for tests of whether they grow.
 func (b *Brain) Size() int {
-	n := len(b.feeds) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.doubted)
+	n := len(b.feeds) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.waiting) + len(b.doubted)
 	for _, p := range b.order {
 		n += len(p.clock) + len(p.feeds) + len(p.notes) + len(p.lazy) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
 	}
