@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -24,6 +26,7 @@ func main() {
 	out := flag.String("out", "replicate/sim", "the folder for RESULTS.md and spread.svg")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "where all chance comes from")
 	flag.Parse()
+	debug.SetGCPercent(50) // ten thousand nodes take gigabytes
 	if err := report(*sizes, *out, *seed); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
@@ -153,15 +156,28 @@ func report(sizes, out string, seed uint64) error {
 		if err != nil || persons < 40 {
 			return fmt.Errorf("%q: the size of a network is a number of persons, 40 or more", text)
 		}
-		for _, sc := range scenarios {
-			c := sc.config
-			c.persons, c.seed = persons, seed
-			r := measure(c, sc.name)
+		// Each network is on one goroutine; those of one size are run side by side if there is room.
+		same := make([]row, len(scenarios))
+		var wait sync.WaitGroup
+		for i, sc := range scenarios {
+			run := func() {
+				c := sc.config
+				c.persons, c.seed = persons, seed
+				same[i] = measure(c, sc.name)
+				runtime.GC()
+			}
+			if persons > 2000 { // each takes gigabytes
+				run()
+			} else {
+				wait.Go(run)
+			}
+		}
+		wait.Wait()
+		for _, r := range same {
 			rows = append(rows, r)
 			half, _ := r.until(0.5)
 			most, _ := r.until(0.95)
-			fmt.Printf("%d persons, %s: half in %s, 95 %% in %s (%s of computing)\n", persons, sc.name, words(half), words(most), r.took.Round(time.Second))
-			runtime.GC()
+			fmt.Printf("%d persons, %s: half in %s, 95 %% in %s (%s of computing)\n", persons, r.scenario, words(half), words(most), r.took.Round(time.Second))
 		}
 	}
 	if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), []byte(table(rows, seed)), 0o644); err != nil {

@@ -130,7 +130,7 @@ type node struct {
 	dialling map[identity.Address]bool
 	heads    map[identity.ID]int64 // the log
 	branch   map[int]int           // of forked feeds: which side of the fork the log has
-	clocks   map[identity.ID]ebt.Clock
+	clocks   map[identity.ID][]seen // what peers were last known to have: a file in a real node
 	conns    []byte // conn.json
 	schedAt  time.Time
 	ticks    bool
@@ -143,6 +143,25 @@ type exposure struct {
 	l    *link
 	seq  int64
 	from time.Time
+}
+
+// seen is an entry of a remembered clock, in little space.
+type seen struct{ feed, seq int32 }
+
+func pack(clock ebt.Clock) []seen {
+	all := make([]seen, 0, len(clock))
+	for id, seq := range clock {
+		all = append(all, seen{int32(num(id)), int32(seq)})
+	}
+	return all
+}
+
+func unpack(all []seen) ebt.Clock {
+	clock := make(ebt.Clock, len(all))
+	for _, x := range all {
+		clock[idOf(int(x.feed))] = int64(x.seq)
+	}
+	return clock
 }
 
 // candidate is an address that a node learns in one way or another when it starts.
@@ -499,7 +518,7 @@ func (s *sim) establish(a, b *node, addr identity.Address, kind sched.Kind, late
 	a.sched.Connected(s.now, b.id, addr, true)
 	b.sched.Connected(s.now, a.id, identity.Address{}, false)
 	if a.hostile.ownBrain() {
-		a.brain.Connect(s.now, b.id, a.clocks[b.id], true)
+		a.brain.Connect(s.now, b.id, unpack(a.clocks[b.id]), true)
 	}
 	s.after(latency, func() { // ebt.replicate is called
 		if l.up[1] {
@@ -529,7 +548,7 @@ func (s *sim) establish(a, b *node, addr identity.Address, kind sched.Kind, late
 func (s *sim) opened(l *link, b *node) {
 	a := l.ends[0]
 	if b.hostile.ownBrain() {
-		b.brain.Connect(s.now, a.id, b.clocks[a.id], false)
+		b.brain.Connect(s.now, a.id, unpack(b.clocks[a.id]), false)
 		s.touch(b)
 		s.wake(b)
 	} else {
@@ -549,7 +568,7 @@ func (s *sim) leave(l *link, n *node) {
 		delete(n.links, other.n)
 	}
 	if clock := n.brain.Disconnect(s.now, other.id); clock != nil {
-		n.clocks[other.id] = clock
+		n.clocks[other.id] = pack(clock)
 	}
 	for feed, x := range n.exposed {
 		if x.l == l {

@@ -62,26 +62,35 @@ func lively(persons int, seed uint64) config {
 }
 
 func TestLivelyNetwork(t *testing.T) {
-	hold(t, lively(150, seed(t)), 30*time.Minute, time.Hour)
+	t.Parallel()
+	hold(t, lively(80, seed(t)), 20*time.Minute, 30*time.Minute)
 }
 
-var failedSeeds = []uint64{1}
+// failedSeeds are networks that once failed: of 150 persons, where several liars in turn held a feed back for 39 s.
+var failedSeeds = []uint64{5815766764156171577, 8363818151415172443}
 
 func TestSeedsThatFailed(t *testing.T) {
+	t.Parallel()
 	for _, seed := range failedSeeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { hold(t, lively(100, seed), 30*time.Minute, time.Hour) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			if os.Getenv("CHARKHA_SIM") == "" {
+				t.Skip("takes half a minute: set CHARKHA_SIM=1, as make sim does")
+			}
+			hold(t, lively(150, seed), 30*time.Minute, time.Hour)
+		})
 	}
 }
 
 func TestThousandNodes(t *testing.T) {
 	if os.Getenv("CHARKHA_SIM") == "" {
-		t.Skip("takes a minute: set CHARKHA_SIM=1, as make sim does")
+		t.Skip("takes some minutes: set CHARKHA_SIM=1, as make sim does")
 	}
 	hold(t, lively(1000, seed(t)), time.Hour, time.Hour)
 }
 
 // A seed gives the same network again.
 func TestSameSeedSameRun(t *testing.T) {
+	t.Parallel()
 	n := seed(t)
 	run := func() string {
 		s := newSim(lively(60, n))
@@ -99,14 +108,15 @@ func TestSameSeedSameRun(t *testing.T) {
 	}
 }
 
-// Thirty days of fifty nodes that come and go leave the brains as large as the first two did.
+// Thirty days of fifty nodes that come and go leave the brains as large as the first two did; as a plain test, fewer of both.
 func TestThirtyDays(t *testing.T) {
-	c := lively(49, seed(t))
-	c.cycle = 12 * time.Hour
-	days := 30
+	t.Parallel()
+	persons, days := 49, 30
 	if os.Getenv("CHARKHA_SIM") == "" {
-		days = 4
+		persons, days = 20, 4 // what takes seconds
 	}
+	c := lively(persons, seed(t))
+	c.cycle = 12 * time.Hour
 	s := newSim(c)
 	var least, most, heapFirst uint64
 	for day := range days {

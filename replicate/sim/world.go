@@ -48,7 +48,7 @@ func newSim(c config) *sim {
 	for i := range c.persons + pubs {
 		s.nodes = append(s.nodes, &node{
 			n: i, id: idOf(i), pub: i >= c.persons, lan: -1, ping: s.between(5*time.Millisecond, 60*time.Millisecond),
-			heads: map[identity.ID]int64{}, branch: map[int]int{}, clocks: map[identity.ID]ebt.Clock{}, wanted: map[identity.ID]bool{},
+			heads: map[identity.ID]int64{}, branch: map[int]int{}, clocks: map[identity.ID][]seen{}, wanted: map[identity.ID]bool{},
 			exposed: map[identity.ID]exposure{},
 		})
 	}
