@@ -128,10 +128,10 @@ type node struct {
 	sched    *sched.Scheduler
 	links    map[int]*link
 	dialling map[identity.Address]bool
-	heads    map[identity.ID]int64 // the log
-	branch   map[int]int           // of forked feeds: which side of the fork the log has
+	heads    map[identity.ID]int64  // the log
+	branch   map[int]int            // of forked feeds: which side of the fork the log has
 	clocks   map[identity.ID][]seen // what peers were last known to have: a file in a real node
-	conns    []byte // conn.json
+	conns    []byte                 // conn.json
 	schedAt  time.Time
 	ticks    bool
 	tickLast time.Time // ticks go on until then
