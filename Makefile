@@ -8,7 +8,7 @@ JS        = interop/js
 # GOOS/GOARCH[/GOARM] that must build besides this machine's own.
 PLATFORMS = linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 
-.PHONY: run build test check cross vuln bench fuzz interop interop-peers clean
+.PHONY: run build test check cross vuln bench sim fuzz interop interop-peers clean
 .DEFAULT_GOAL := build
 
 build:
@@ -63,6 +63,11 @@ bench: interop-peers
 	$(GO) run ./bench
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	cd bench/rivals && $(GO) test -run '^$$' -bench . -benchmem -cpu 1 ./...
+
+# The simulator's bars, then its table and plot.
+sim:
+	CHARKHA_SIM=1 $(GO) test -timeout 30m ./replicate/sim
+	$(GO) run ./replicate/sim
 
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \
