@@ -179,11 +179,15 @@ func report(sizes, out string, seed uint64) error {
 			most, _ := r.until(0.95)
 			fmt.Printf("%d persons, %s: half in %s, 95 %% in %s (%s of computing)\n", persons, r.scenario, words(half), words(most), r.took.Round(time.Second))
 		}
+		// After each size: the largest takes long.
+		if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), []byte(table(rows, seed)), 0o644); err != nil {
+			return err
+		}
+		if err := draw(rows, filepath.Join(out, "spread.svg")); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), []byte(table(rows, seed)), 0o644); err != nil {
-		return err
-	}
-	return draw(rows, filepath.Join(out, "spread.svg"))
+	return nil
 }
 
 func table(rows []row, seed uint64) string {
