@@ -13,7 +13,7 @@
 //
 // The path of a packet: a socket for each port, on all interfaces -> the source must be on the link, and within its budget
 // (limiter) -> decoded and, when signed, verified, outside any lock -> hosts replaced (below) -> the table of neighbours ->
-// Options.Found, when the address is new there.
+// Options.Found, when the address is new there; Options.Lost, when it was silent.
 //
 // What holds:
 //

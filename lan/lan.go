@@ -35,6 +35,13 @@ type Options struct {
 	// link-local.
 	Found func(identity.Address)
 
+	// Lost is told an address that Found was told and that nobody announces any more, within a second or so. Run's goroutine calls
+	// it, and it must not block.
+	Lost func(identity.Address)
+
+	// Online is called when there is an interface to use after there was none. As for Lost.
+	Online func()
+
 	Logger *slog.Logger // nil: discard
 
 	Interval time.Duration // between two beacons; 0: 2 s, as JS peers do it
@@ -51,6 +58,7 @@ type LAN struct {
 
 	// Owned by Run.
 	sockets []*socket
+	offline bool // no interface has an address
 
 	mu       sync.Mutex
 	table    table
@@ -111,6 +119,12 @@ func New(o Options) (*LAN, error) {
 	}
 	if o.Found == nil {
 		o.Found = func(identity.Address) {}
+	}
+	if o.Lost == nil {
+		o.Lost = func(identity.Address) {}
+	}
+	if o.Online == nil {
+		o.Online = func() {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -380,6 +394,11 @@ func (l *LAN) look(now time.Time) {
 		l.ifaces[ifi.index] = &ifaceState{netif: ifi, senders: map[netip.Addr]*sender{}, due: now, query: now}
 		l.mu.Unlock()
 	}
+	online := slices.ContainsFunc(all, func(ifi netif) bool { return l.skip(ifi) == "" && len(ifi.prefixes) > 0 })
+	if online && l.offline {
+		l.o.Online()
+	}
+	l.offline = !online
 }
 
 // skip says why an interface is not used, or nothing.
@@ -400,8 +419,13 @@ func (l *LAN) beat(ctx context.Context, now time.Time) {
 	l.look(now)
 	l.mu.Lock()
 	l.table.expire(now)
+	lost := l.table.takeLost()
 	ifaces := slices.Collect(maps.Values(l.ifaces))
 	l.mu.Unlock()
+	for _, addr := range lost {
+		l.o.Logger.Debug("neighbour is gone", "peer", addr.Key, "address", addr)
+		l.o.Lost(addr)
+	}
 	listeners := l.o.Addresses()
 	for _, st := range ifaces {
 		if ctx.Err() != nil {

@@ -113,13 +113,20 @@ type bench struct {
 	*LAN
 	t     *testing.T
 	found []identity.Address
+	lost  []string // hosts
+	went  int      // how often there was an interface again
 	at    time.Time
 }
 
 func newBench(t *testing.T, ifaces ...netif) *bench {
 	t.Helper()
 	b := &bench{t: t, at: start}
-	l, err := New(Options{Key: key(1), NetworkKey: mainNetwork, Found: func(a identity.Address) { b.found = append(b.found, a) }})
+	l, err := New(Options{
+		Key: key(1), NetworkKey: mainNetwork, 
+		Found:  func(a identity.Address) { b.found = append(b.found, a) },
+		Lost:   func(a identity.Address) { b.lost = append(b.lost, a.Host) },
+		Online: func() { b.went++ },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +175,48 @@ func TestFoundIsCalledOnceUntilSilence(t *testing.T) {
 	}
 	b.signed(other, "10.0.0.2", addr("10.0.0.2", 8008, other))
 	b.want("10.0.0.2")
+}
+
+func TestLostIsCalledOfTheSilentAndOfLostInterfaces(t *testing.T) {
+	b := newBench(t, eth0)
+	one, two := key(2), key(3)
+	b.signed(one, "10.0.0.2", addr("10.0.0.2", 8008, one))
+	b.signed(two, "10.0.0.3", addr("10.0.0.3", 8008, two))
+	b.at = b.at.Add(9 * time.Second)
+	b.signed(two, "10.0.0.3", addr("10.0.0.3", 8008, two))
+	b.beat(t.Context(), b.at)
+	if len(b.lost) != 0 {
+		t.Errorf("lost %v within the time of silence", b.lost)
+	}
+	b.at = b.at.Add(2 * time.Second)
+	b.beat(t.Context(), b.at)
+	b.beat(t.Context(), b.at)
+	if !slices.Equal(b.lost, []string{"10.0.0.2"}) {
+		t.Errorf("lost %v, want the one that is silent, once", b.lost)
+	}
+	// Who comes back before he is told to be gone is not.
+	b.lost, b.found = nil, nil
+	b.at = b.at.Add(20 * time.Second)
+	b.signed(one, "10.0.0.2", addr("10.0.0.2", 8008, one)) // expires the other one, too
+	b.signed(two, "10.0.0.3", addr("10.0.0.3", 8008, two))
+	b.beat(t.Context(), b.at)
+	b.want("10.0.0.2", "10.0.0.3")
+	if len(b.lost) != 0 {
+		t.Errorf("lost %v, who are back", b.lost)
+	}
+	none := b.list
+	b.list = func() ([]netif, error) { return nil, nil }
+	b.beat(t.Context(), b.at)
+	slices.Sort(b.lost)
+	if !slices.Equal(b.lost, []string{"10.0.0.2", "10.0.0.3"}) || b.went != 0 {
+		t.Errorf("with the interface: lost %v, online %d times", b.lost, b.went)
+	}
+	b.list = none
+	b.beat(t.Context(), b.at)
+	b.beat(t.Context(), b.at)
+	if b.went != 1 {
+		t.Errorf("online %d times, want 1", b.went)
+	}
 }
 
 func TestForgedAndForeignPackets(t *testing.T) {

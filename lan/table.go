@@ -115,7 +115,21 @@ var allMeans = [3]Means{Plain, Signed, MDNS}
 // entries gives up its longest silent one to a source with fewer; else the newcomer is refused. Nothing verified gives way to
 // what is not.
 type table struct {
-	m map[identity.Address]*neighbour
+	m    map[identity.Address]*neighbour
+	lost []identity.Address // dropped since takeLost; some may be back
+}
+
+// drop takes an entry out.
+func (t *table) drop(addr identity.Address) {
+	delete(t.m, addr)
+	t.lost = append(t.lost, addr)
+}
+
+// takeLost lists who was dropped since the last time and is not back.
+func (t *table) takeLost() []identity.Address {
+	gone := slices.DeleteFunc(t.lost, func(addr identity.Address) bool { return t.m[addr] != nil })
+	t.lost = nil
+	return gone
 }
 
 // see takes a sighting in. It reports whether the address is new, or was silent for too long.
@@ -151,7 +165,7 @@ func (t *table) takeBack(now time.Time, addr identity.Address, src netip.Addr) {
 func (t *table) expire(now time.Time) {
 	for addr, n := range t.m {
 		if now.After(n.until) {
-			delete(t.m, addr)
+			t.drop(addr)
 		}
 	}
 }
@@ -160,7 +174,7 @@ func (t *table) expire(now time.Time) {
 func (t *table) forget(ifName string) {
 	for addr, n := range t.m {
 		if n.ifName == ifName {
-			delete(t.m, addr)
+			t.drop(addr)
 		}
 	}
 }
@@ -199,7 +213,7 @@ func (t *table) makeRoom(s sighting) bool {
 	if victim == nil {
 		return false
 	}
-	delete(t.m, victim.addr)
+	t.drop(victim.addr)
 	return true
 }
 
