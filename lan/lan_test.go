@@ -122,7 +122,7 @@ func newBench(t *testing.T, ifaces ...netif) *bench {
 	t.Helper()
 	b := &bench{t: t, at: start}
 	l, err := New(Options{
-		Key: key(1), NetworkKey: mainNetwork, 
+		Key: key(1), NetworkKey: mainNetwork,
 		Found:  func(a identity.Address) { b.found = append(b.found, a) },
 		Lost:   func(a identity.Address) { b.lost = append(b.lost, a.Host) },
 		Online: func() { b.went++ },
