@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -372,6 +373,35 @@ func (x *Index) Blocks(author, feed identity.ID) bool { return x.edge(author, fe
 
 // Follows reports whether an author follows a feed.
 func (x *Index) Follows(author, feed identity.ID) bool { return x.edge(author, feed) == follows }
+
+// Followers lists those in range who follow a feed, the nearest first: through the first of them it is as near as it is.
+func (x *Index) Followers(feed identity.ID) []identity.ID { return x.saying(feed, follows) }
+
+// Blockers lists those in range who block a feed, the nearest first.
+func (x *Index) Blockers(feed identity.ID) []identity.ID { return x.saying(feed, blocks) }
+
+func (x *Index) saying(feed identity.ID, e edge) (who []identity.ID) {
+	c := x.contacts
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	to, ok := c.graph.numbers[feed]
+	if !ok {
+		return nil
+	}
+	var from []uint32
+	for n, out := range c.graph.out {
+		if c.dist[n] >= 0 && out[to] == e {
+			from = append(from, uint32(n))
+		}
+	}
+	slices.SortFunc(from, func(a, b uint32) int {
+		return cmp.Or(int(c.dist[a])-int(c.dist[b]), slices.Compare(c.graph.ids[a][:], c.graph.ids[b][:]))
+	})
+	for _, n := range from {
+		who = append(who, c.graph.ids[n])
+	}
+	return who
+}
 
 // Changed returns a channel that is closed when a distance or a block changes. Ask for it before looking at what it tells
 // of, so that no change is missed.

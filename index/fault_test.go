@@ -29,7 +29,9 @@ func mixed(t testing.TB, seed uint64, n int) (raws [][]byte) {
 	people := newAuthors(8)
 	for i := range n {
 		p, to := people[rng.IntN(len(people))], people[rng.IntN(len(people))].id()
-		switch rng.IntN(6) {
+		switch rng.IntN(7) {
+		case 6:
+			raws = append(raws, p.sign(t, contentPub(fmt.Sprintf("pub%d.example", i), 8008, to)))
 		case 0:
 			raws = append(raws, p.sign(t, contentPost(fmt.Sprint("post ", i))))
 		case 1:
@@ -175,8 +177,8 @@ func TestCrashBetweenCommits(t *testing.T) {
 	if err := x.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if len(images) < 12 {
-		t.Fatalf("%d images of 2 commits of 3 views", len(images))
+	if len(images) < 16 {
+		t.Fatalf("%d images of 2 commits of 4 views", len(images))
 	}
 	for _, image := range images {
 		checkSame(t, start(t, Options{Dir: image, Log: l, Self: self, Hops: 2}).caughtUp())

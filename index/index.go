@@ -36,6 +36,7 @@ type Index struct {
 	contacts *contacts   // fixed after Open; has its own lock
 	names    names       // has no state
 	timeline timeline    // has no state
+	pubs     *pubs       // fixed after Open; has its own lock
 	views    []*follower // fixed after Open
 
 	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
@@ -110,8 +111,8 @@ func Open(o Options) (*Index, error) {
 		return nil, fmt.Errorf("index: open %s: %w", o.Dir, err)
 	}
 	x := &Index{o: o, db: db, moved: make(chan struct{})}
-	x.contacts = newContacts(o.Self, o.Hops)
-	for _, v := range []view{x.contacts, x.names, x.timeline} {
+	x.contacts, x.pubs = newContacts(o.Self, o.Hops), newPubs()
+	for _, v := range []view{x.contacts, x.names, x.timeline, x.pubs} {
 		f := &follower{view: v, x: x}
 		x.views = append(x.views, f)
 		if err := f.open(); err != nil {
