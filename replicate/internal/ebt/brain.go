@@ -20,6 +20,8 @@ type Options struct {
 	StallAfter time.Duration
 	// LazyEvery is how often a peer is told about progress that it does not wait for: 0 is 200 ms.
 	LazyEvery time.Duration
+	// ThankAfter is for how long nothing new must come from a peer before it is told what became of what it sent: 0 is 1 s.
+	ThankAfter time.Duration
 	// MaxRange is the most messages of one Send, so that long feeds do not hold up others: 0 is 1000.
 	MaxRange int64
 }
@@ -58,6 +60,8 @@ type peer struct {
 	notes    Notes              // to say now; nil: nothing
 	lazy     map[*feed]struct{} // heads to say when it is time
 	lazyAt   time.Time          // when they were last said
+	thanks   map[*feed]struct{} // that it sent messages of, and may be told that we have them
+	thankAt  time.Time          // at the latest
 	queue    []*feed            // with messages to send
 	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
@@ -99,6 +103,9 @@ func New(o Options) *Brain {
 	if o.LazyEvery == 0 {
 		o.LazyEvery = 200 * time.Millisecond
 	}
+	if o.ThankAfter == 0 {
+		o.ThankAfter = time.Second
+	}
 	if o.MaxRange == 0 {
 		o.MaxRange = 1000
 	}
@@ -132,6 +139,7 @@ func (b *Brain) say(p *peer, f *feed, receive bool) {
 	x.rx, x.told = receive, f.head
 	p.put(f.id, MakeNote(f.head, receive))
 	delete(p.lazy, f)
+	delete(p.thanks, f)
 	b.wake(p)
 }
 
@@ -178,7 +186,7 @@ func (b *Brain) shared(f *feed, p *peer) bool { return f.want && !b.o.Blocks(f.i
 // Connect begins to exchange with a peer. remembered is what Clock returned when it was last connected. dialled says that
 // the connection is ours: then the peer's notes come first.
 func (b *Brain) Connect(now time.Time, id identity.ID, remembered Clock, dialled bool) {
-	p := &peer{id: id, clock: Clock{}, feeds: map[*feed]*exchange{}, lazy: map[*feed]struct{}{}, failed: map[*feed]failure{}, lastNews: now}
+	p := &peer{id: id, clock: Clock{}, feeds: map[*feed]*exchange{}, lazy: map[*feed]struct{}{}, thanks: map[*feed]struct{}{}, failed: map[*feed]failure{}, lastNews: now}
 	for feed, seq := range remembered {
 		if f := b.feeds[feed]; f != nil && b.shared(f, p) {
 			p.clock[feed] = seq
@@ -439,6 +447,13 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 	f.head = head
 	if p := b.peers[from]; p != nil {
 		p.lastNews, p.gave = now, true
+		if f.want && p.feeds[f] != nil {
+			if len(p.thanks) == 0 {
+				p.thankAt = now.Add(thankMost * b.o.ThankAfter)
+				b.wake(p)
+			}
+			p.thanks[f] = struct{}{}
+		}
 		if f.source == p {
 			f.since = now
 		}
@@ -532,6 +547,7 @@ func (b *Brain) drop(p *peer, f *feed) {
 	p.dropped[f] = *x
 	delete(p.feeds, f)
 	delete(p.lazy, f)
+	delete(p.thanks, f)
 	if !p.failed[f].refused {
 		delete(p.failed, f)
 	}
@@ -682,6 +698,19 @@ func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, lat
 			clear(p.lazy)
 		}
 	}
+	if len(p.thanks) > 0 {
+		due := p.lastNews.Add(b.o.ThankAfter)
+		if p.thankAt.Before(due) {
+			due = p.thankAt
+		}
+		if now.Before(due) {
+			if later.IsZero() || due.Before(later) {
+				later = due
+			}
+		} else {
+			b.thank(p)
+		}
+	}
 	notes, p.notes, p.dropped = p.notes, nil, nil
 	for len(p.queue) > 0 {
 		f := p.queue[0]
@@ -700,6 +729,31 @@ func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, lat
 		break
 	}
 	return notes, send, later
+}
+
+// thankMost is after how many times ThankAfter a peer is told even though more comes from it.
+const thankMost = 5
+
+// thank tells a peer that we have what it sent, of feeds of which nothing more is on its way: a note while messages follow
+// would have it send them again.
+func (b *Brain) thank(p *peer) {
+	for f := range p.thanks {
+		if x := p.feeds[f]; x != nil && f.head == p.clock[f.id] && x.told != f.head {
+			b.say(p, f, x.rx)
+		}
+	}
+	clear(p.thanks)
+}
+
+// Holds notes that a peer was seen to have a feed up to a sequence that we sent it.
+func (b *Brain) Holds(id, feed identity.ID, seq int64) {
+	p, f := b.peers[id], b.feeds[feed]
+	if p == nil || f == nil || !b.shared(f, p) {
+		return
+	}
+	if x := p.feeds[f]; x != nil && x.sent >= seq && p.clock[feed] < seq && p.clock[feed] != None {
+		p.clock[feed] = seq
+	}
 }
 
 // Unsent takes back a part of what Next gave to send: the messages of a feed from a sequence on did not go to the peer. They
@@ -739,7 +793,7 @@ func (b *Brain) Head(feed identity.ID) int64 {
 func (b *Brain) Size() int {
 	n := len(b.feeds) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.waiting) + len(b.doubted)
 	for _, p := range b.order {
-		n += len(p.clock) + len(p.feeds) + len(p.notes) + len(p.lazy) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
+		n += len(p.clock) + len(p.feeds) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
 	}
 	return n
 }

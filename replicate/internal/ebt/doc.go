@@ -27,6 +27,8 @@
 //   - Messages go to whoever asked, from where they said they are, once. What a peer sent us is not sent back.
 //   - Notes are gathered for each peer and leave together; that we got ahead in a feed that the peer gets elsewhere is
 //     said at most every LazyEvery.
+//   - Who sent us messages is told, a second after the last of them, that we have them: else it does not know who holds what it
+//     sent, and at the next connection both sides would say all of it anew. JS peers understand such a note and send none.
 //   - A feed is exchanged with a peer only if it is wanted and its author does not block the peer.
 //   - Nothing is kept about feeds that are not wanted, however many a peer names: they are answered with -1, as long as the
 //     answers are taken. Nor is it remembered how far a peer has a feed that is not exchanged with it, so that the feed is spoken

@@ -614,6 +614,82 @@ func TestReconnectSaysOnlyWhatChanged(t *testing.T) {
 	}
 }
 
+// Who sent messages learns that they arrived, a second after the last, and at the latest some seconds after the first.
+func TestSendersLearnWhatArrived(t *testing.T) {
+	us, from, feed, other := New(Options{}), id(2), id(9), id(10)
+	now := epoch
+	us.Want(now, feed, true)
+	us.Want(now, other, true)
+	us.Connect(now, from, nil, false)
+	us.Next(now, from)
+	us.Notes(now, from, Notes{feed: MakeNote(3, false), other: MakeNote(1000, false)})
+	us.Next(now, from)
+	get := func(feed identity.ID, seq int64) {
+		us.Received(now, from, feed, seq)
+		us.Stored(now, feed, seq, from)
+	}
+	for seq := range int64(3) {
+		get(feed, seq+1)
+	}
+	get(other, 1)
+	if notes, _, later := us.Next(now, from); len(notes) > 0 || later != now.Add(time.Second) {
+		t.Fatalf("at once: %v, and more at %v", notes, later)
+	}
+	now = now.Add(time.Second)
+	// Of the other feed more is on its way: a note would have it sent anew.
+	if notes, _, later := us.Next(now, from); len(notes) != 1 || notes[feed].Sequence() != 3 || !notes[feed].Receive() || !later.IsZero() {
+		t.Errorf("after a second: %v, and more at %v", notes, later)
+	}
+	now = now.Add(time.Minute)
+	get(feed, 3) // again
+	if notes, _, later := us.Next(now, from); len(notes) > 0 || !later.IsZero() {
+		t.Errorf("for what we had: %v, and more at %v", notes, later)
+	}
+	// It does not wait for the end of what never ends.
+	begin, seq := now, int64(3)
+	for {
+		seq++
+		get(feed, seq)
+		if notes, _, _ := us.Next(now, from); len(notes) > 0 {
+			break
+		}
+		if now = now.Add(300 * time.Millisecond); now.Sub(begin) > time.Minute {
+			t.Fatal("never told")
+		}
+	}
+	if after := now.Sub(begin); after > thankMost*time.Second+time.Second {
+		t.Errorf("told after %v", after)
+	}
+	// A feed that is not wanted any more is not spoken of.
+	get(feed, seq+1)
+	us.Want(now, feed, false)
+	now = now.Add(time.Minute)
+	if notes, _, _ := us.Next(now, from); len(notes) != 1 || notes[feed] != None {
+		t.Errorf("of a feed that is not wanted: %v", notes)
+	}
+}
+
+func TestHolds(t *testing.T) {
+	us, to, feed := New(Options{}), id(2), id(9)
+	us.Want(epoch, feed, true)
+	us.Stored(epoch, feed, 5, identity.ID{})
+	us.Connect(epoch, to, nil, false)
+	us.Notes(epoch, to, Notes{feed: MakeNote(2, true)})
+	us.Holds(to, feed, 4)
+	if got := us.Clock(to)[feed]; got != 2 {
+		t.Errorf("%d is believed of a peer to whom nothing was sent", got)
+	}
+	us.Next(epoch, to)
+	us.Holds(to, feed, 4)
+	us.Holds(to, feed, 3)
+	us.Holds(to, feed, 99)
+	us.Holds(id(77), feed, 4)
+	us.Holds(to, id(78), 4)
+	if got := us.Clock(to)[feed]; got != 4 {
+		t.Errorf("the peer is known to have %d, want 4", got)
+	}
+}
+
 func TestRefusedPeerIsNotAskedAgain(t *testing.T) {
 	b := New(Options{Self: id(0)})
 	b.Want(epoch, id(1), true)
