@@ -28,7 +28,7 @@
 // (Offer, Keep, the attendants of rooms) and of what became of connections, and remembers in conn.json. A peer from whom nothing
 // comes for a minute is pinged, and dropped when it does not answer.
 //
-// A peer that we dialled and that says it is a room is entered: those in it whose feeds we want are dialled through tunnels, and may
+// A peer that we dialled and that says it is a room is entered: those in it whom we follow are dialled through tunnels, and may
 // reach us so. A tunnel is a net.Conn like any other; who is at its end, the handshake inside of it tells.
 //
 // # What it does not do

@@ -374,6 +374,7 @@ func (s *session) refuse(k refusal, n, seq int64, why error) {
 // refused. An error ends the session.
 func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 	n := s.n
+	n.pace.fetched.Add(int64(len(raws)))
 	results, err := n.o.Log.Append(raws)
 	if err != nil {
 		return 0, err
@@ -422,6 +423,7 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 		}
 	})
 	s.received.Add(int64(stored))
+	n.pace.stored.Add(int64(stored))
 	n.plan(func(b *sched.Scheduler, now time.Time) {
 		b.Progress(now, s.id)
 		if stored > 0 {

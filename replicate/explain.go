@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -48,9 +49,10 @@ type Peer struct {
 	BytesOut  int64  `json:"bytesOut"`
 	Missing   int    `json:"missing"` // feeds of which it says to have more than we
 	Stalled   int    `json:"stalled"` // of those, feeds that it was asked for and let wait
-	RTT       int64  `json:"rttMs,omitempty"`
-	Skew      int64  `json:"skewMs,omitempty"` // how far its clock is ahead of ours
-	Room      bool   `json:"room,omitempty"`   // it is a room that we are in
+	Pinged    bool   `json:"pinged"`  // it answered a ping, and so the next two are known
+	RTT       int64  `json:"rttMs"`
+	Skew      int64  `json:"skewMs"`         // how far its clock is ahead of ours
+	Room      bool   `json:"room,omitempty"` // it is a room that we are in
 	LastError string `json:"lastError,omitempty"`
 }
 
@@ -110,7 +112,7 @@ func (s *session) peer() Peer {
 		ID: s.id, Kind: KindOther, State: Connected, Outgoing: s.outgoing, Since: s.since, Via: s.via,
 		Received: s.received.Load(), Sent: s.sent.Load(), Refused: s.refused.Load(),
 		BytesIn: stats.BytesIn, BytesOut: stats.BytesOut, Missing: missing, Stalled: stalled,
-		RTT: s.rtt.Milliseconds(), Skew: s.skew.Milliseconds(), Room: s.room != nil,
+		Pinged: s.pinged, RTT: s.rtt.Milliseconds(), Skew: s.skew.Milliseconds(), Room: s.room != nil,
 	}
 	if s.outgoing {
 		p.Address = &s.addr
@@ -157,23 +159,29 @@ type Holder struct {
 	Pub       bool        `json:"pub"` // a pub, as far as we know
 }
 
-// Holders lists the peers whose vector clocks say that they hold a message: those that are connected, and those of whom it was noted
-// when they left.
-func (n *Network) Holders(feed identity.ID, seq int64) (holders []Holder) {
-	connected := map[identity.ID]bool{}
+// Holders lists the peers that hold a message: those whose vector clocks say so, connected or not (what they said is noted when they
+// leave), and those connected ones that do not speak of it and show it when they are asked. That takes two seconds at most.
+func (n *Network) Holders(ctx context.Context, feed identity.ID, seq int64) (holders []Holder) {
+	known, connected := map[identity.ID]bool{}, map[identity.ID]bool{}
 	n.brainMu.Lock()
 	for _, c := range n.brain.Claims(feed) {
-		connected[c.Peer] = true
 		if c.Sequence >= seq {
-			holders = append(holders, Holder{Peer: c.Peer, Connected: true})
+			known[c.Peer] = true
 		}
 	}
 	n.brainMu.Unlock()
+	for _, id := range n.askHolders(ctx, feed, seq, known) {
+		known[id] = true
+	}
 	n.mu.Lock()
 	for id := range n.sessions {
-		connected[id] = true // it may have said nothing of this feed: that counts
+		connected[id] = true // it may have nothing of this feed any more: that counts
 	}
 	n.mu.Unlock()
+	for id := range known {
+		holders = append(holders, Holder{Peer: id, Connected: connected[id]})
+		connected[id] = true
+	}
 	files, _ := filepath.Glob(filepath.Join(n.o.Dir, "ebt", "*.json"))
 	for _, file := range files {
 		id, err := clockOwner(file)
@@ -205,24 +213,4 @@ func (n *Network) Holders(feed identity.ID, seq int64) (holders []Holder) {
 func clockOwner(file string) (identity.ID, error) {
 	name := strings.TrimSuffix(filepath.Base(file), ".json")
 	return identity.ParseID("@" + strings.NewReplacer("_", "/", "-", "+").Replace(name) + ".ed25519")
-}
-
-// Progress is how far the exchange with the connected peers has come.
-type Progress struct {
-	Feeds    int   `json:"feeds"`    // wanted feeds of which somebody says to have more
-	Messages int64 `json:"messages"` // that are missing of them
-	Received int64 `json:"received"` // messages that connected peers sent and that were stored
-}
-
-// Progress tells what is missing, as far as the connected peers say.
-func (n *Network) Progress() (p Progress) {
-	n.brainMu.Lock()
-	p.Feeds, p.Messages = n.brain.Behind()
-	n.brainMu.Unlock()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, s := range n.sessions {
-		p.Received += s.received.Load()
-	}
-	return p
 }

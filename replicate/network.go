@@ -27,9 +27,10 @@ type Graph interface {
 	// Wanted reports whether a feed is to be held; WantedFeeds lists all of them, our own included.
 	Wanted(feed identity.ID) bool
 	WantedFeeds() []identity.ID
-	// Blocks reports whether an author blocks a peer.
+	// Blocks and Follows report whether an author blocks or follows a peer.
 	Blocks(author, peer identity.ID) bool
-	// Changed returns a channel that is closed at the next change of either. Then ask again.
+	Follows(author, peer identity.ID) bool
+	// Changed returns a channel that is closed at the next change of what is wanted or blocked. Then ask again.
 	Changed() <-chan struct{}
 }
 
@@ -92,6 +93,7 @@ type Network struct {
 	nobody  *muxrpc.Registry // without methods
 
 	changed  broadcast
+	pace     pace
 	live     liveHub
 	refusals refusals
 }
@@ -274,6 +276,7 @@ func (n *Network) Run(ctx context.Context) error {
 				return nil
 			case <-ticker.C:
 				n.event(func(b *ebt.Brain, now time.Time) { b.Tick(now) })
+				n.tickPace(n.o.Now())
 			}
 		}
 	})

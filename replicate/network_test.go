@@ -19,7 +19,7 @@ import (
 // fakeGraph is a Graph that tests set.
 type fakeGraph struct {
 	mu      sync.Mutex
-	wanted  map[identity.ID]bool
+	wanted  map[identity.ID]bool // and followed by everybody
 	blocks  map[[2]identity.ID]bool
 	changed chan struct{}
 }
@@ -57,6 +57,8 @@ func (g *fakeGraph) Blocks(a, p identity.ID) bool {
 	defer g.mu.Unlock()
 	return g.blocks[[2]identity.ID{a, p}]
 }
+
+func (g *fakeGraph) Follows(_, p identity.ID) bool { return g.Wanted(p) }
 
 func (g *fakeGraph) Changed() <-chan struct{} {
 	g.mu.Lock()

@@ -25,7 +25,7 @@ type Room struct {
 	Member     bool          `json:"member"`   // as it says; rooms of version 1 have no members
 	Features   []string      `json:"features"` // as it says, such as "alias"
 	Attendants []identity.ID `json:"attendants"`
-	Turned     []identity.ID `json:"turnedAway"` // who wanted to connect through it lately and is nobody whom we know
+	Turned     []identity.ID `json:"turnedAway"` // who wanted to connect through it lately and is nobody whom we follow
 }
 
 // roomState is what a session knows of a room at its other side. It is under session.mu.
@@ -98,11 +98,17 @@ func (s *session) attend(c room.Change) {
 	s.offerAttendants(c.Joined)
 }
 
-// offerAttendants has those dialled whose feeds we want. Others in the room are nobody to us, and would turn us away.
+// offerAttendants has those dialled whom we follow, and those in range who follow us. Others in the room would turn us away, as
+// tunnels are for friends (see welcomeTunnel).
 func (s *session) offerAttendants(ids []identity.ID) {
+	g := s.n.o.Graph
 	for _, id := range ids {
-		if id != s.n.self && s.n.o.Graph.Wanted(id) {
-			s.n.Offer(identity.Tunnel(s.id, id), KindRoom, "room "+s.roomName())
+		switch addr := identity.Tunnel(s.id, id); {
+		case id == s.n.self:
+		case g.Follows(s.n.self, id) || g.Wanted(id) && g.Follows(id, s.n.self):
+			s.n.Offer(addr, KindRoom, "room "+s.roomName())
+		default:
+			s.n.Withdraw(addr)
 		}
 	}
 }
@@ -190,10 +196,10 @@ func isRoom(peer any) (id identity.ID, in bool) {
 	return s.id, s.room != nil
 }
 
-var errStranger = errors.New("the peer is nobody whose feed we want, and such may not connect through rooms")
+var errStranger = errors.New("the peer is nobody whom we follow, and such may not connect through rooms")
 
-// welcomeTunnel serves a connection that somebody made to us through a room. Only those whose feeds we want may: rooms let anybody
-// knock.
+// welcomeTunnel serves a connection that somebody made to us through a room. Only those whom we follow may, as the specification
+// of rooms 2 has it ("tunneled authentication"): rooms let anybody knock.
 func (n *Network) welcomeTunnel(ctx context.Context, conn net.Conn, origin identity.ID) {
 	release, ok := n.mayShake(conn)
 	if !ok {
@@ -201,7 +207,7 @@ func (n *Network) welcomeTunnel(ctx context.Context, conn net.Conn, origin ident
 		return
 	}
 	n.serve(ctx, conn, release, func(client identity.ID) error {
-		if !n.o.Graph.Wanted(client) {
+		if !n.o.Graph.Follows(n.self, client) {
 			n.turnAway(conn, client)
 			return errStranger
 		}

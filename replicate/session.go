@@ -40,6 +40,7 @@ type session struct {
 	opened  chan struct{} // closed when EBT was opened
 	changed chan struct{} // closed and made anew when the graph changed
 	err     error         // why it ended
+	held    map[identity.ID]shown
 }
 
 // streamBuffer is how much of an EBT or history stream may wait while the log takes in what came before: enough for Append to
