@@ -33,7 +33,7 @@ const rooms = `
 	invite                          : identity internal/roomhttp
 	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/room
 	index                           : identity log
-	api                             : identity log muxrpc replicate index
+	api                             : identity log muxrpc replicate index lan invite
 	node                            : identity log muxrpc replicate replicate/shs index api lan
 	cmd/charkha                     : identity muxrpc node replicate replicate/shs
 	interop                         : identity

@@ -1,8 +1,9 @@
 // Package api is what local programs may ask of the node: the muxrpc methods served on the unix socket and to callers that
 // hold the node's own key.
 //
-// A namespace is a file: db.go (the message database), friends.go (the follow graph), conn.go (connections), charkha.go
-// (what no other SSB node offers: the timeline, waiting, import and export, the node's state). A method's name, kind, handler and help line
+// A namespace is a file: db.go (the message database), friends.go (the follow graph), conn.go (connections), invite.go, room.go
+// (aliases, and who is in rooms), and for what no other SSB node offers explain.go (how the node stands, and why) and charkha.go (the
+// timeline, waiting, import and export). A method's name, kind, handler and help line
 // stand in one place, and the manifest is generated from them. What remote peers may call lives in package replicate;
 // every method here is refused to them.
 //
@@ -20,6 +21,7 @@ import (
 
 	"charkha/identity"
 	"charkha/index"
+	"charkha/lan"
 	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate"
@@ -31,8 +33,9 @@ type API struct {
 	Log     *log.Log
 	Index   *index.Index
 	Network *replicate.Network
-	Hops    int    // the replication range, for status
-	Version string // what version() answers
+	LAN     func() lan.Report // how the search of the local network goes
+	Hops    int               // the replication range, for status
+	Version string            // what version() answers
 }
 
 // Methods returns the methods of every namespace.
@@ -41,6 +44,9 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.db()...)
 	all = append(all, a.friends()...)
 	all = append(all, a.conn()...)
+	all = append(all, a.explain()...)
+	all = append(all, a.invites()...)
+	all = append(all, a.room()...)
 	all = append(all, a.charkha()...)
 	return all
 }

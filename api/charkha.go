@@ -9,87 +9,15 @@ import (
 	"charkha/identity"
 	"charkha/log"
 	"charkha/muxrpc"
-	"charkha/replicate"
 )
 
 func (a *API) charkha() []muxrpc.Method {
 	return []muxrpc.Method{
-		{Name: "charkha.status", Kind: muxrpc.Async, Doc: "what the node holds, wants and is connected to", Call: a.status},
-		{Name: "charkha.peers", Kind: muxrpc.Async, Doc: "connections and the addresses kept dialling, as an array", Call: a.peers},
 		{Name: "charkha.timeline", Kind: muxrpc.Source, Doc: "public posts of people in range, newest first, as KVT with the author's name; {limit}", Stream: a.timeline},
 		{Name: "charkha.wait", Kind: muxrpc.Async, Doc: "{id, seq}: answers with the sequence held when it is at least seq", Call: a.wait},
 		{Name: "charkha.import", Kind: muxrpc.Duplex, Doc: "signed messages in, counts of what became of them out", Stream: a.importMessages, Patient: true},
 		{Name: "charkha.export", Kind: muxrpc.Source, Doc: "every message held as KVT in order of arrival, or one feed's with {id}", Stream: a.export},
 	}
-}
-
-// Status is the answer to charkha.status.
-type Status struct {
-	ID        identity.ID  `json:"id"`
-	Version   string       `json:"version"`
-	Addresses []string     `json:"addresses"`
-	Hops      int          `json:"hops"`
-	Feeds     int          `json:"feeds"`     // held, ours included
-	Wanted    int          `json:"wanted"`    // in range and not blocked
-	Messages  int64        `json:"messages"`  // held
-	Unindexed int64        `json:"unindexed"` // of these, not in the index yet
-	Own       OwnFeed      `json:"own"`
-	Connected int          `json:"connected"` // peers with a working connection
-	Forks     []ForkedFeed `json:"forks"`
-}
-
-// OwnFeed is where the node's own feed stands.
-type OwnFeed struct {
-	Sequence int64 `json:"sequence"`
-	// Confirmed is false after a key was restored and until its feed was fetched: publishing is refused, as it could fork.
-	Confirmed bool `json:"confirmed"`
-}
-
-// ForkedFeed is a feed of which two different messages with one sequence, or one predecessor, were seen, both signed by
-// its author. The feed stops there.
-type ForkedFeed struct {
-	Feed     identity.ID    `json:"feed"`
-	Sequence int64          `json:"sequence"`
-	Kept     identity.MsgID `json:"kept"`
-	Other    identity.MsgID `json:"other"`
-}
-
-func (a *API) status(context.Context, *muxrpc.Request) (any, error) {
-	st := Status{
-		ID: a.Key.ID(), Version: a.Version, Hops: a.Hops, Addresses: []string{}, Forks: []ForkedFeed{},
-		Wanted: len(a.Index.WantedFeeds()),
-		Own:    OwnFeed{Confirmed: a.Log.Confirmed(a.Key.ID())},
-	}
-	for _, addr := range a.Network.Addresses() {
-		st.Addresses = append(st.Addresses, addr.String())
-	}
-	for feed, head := range a.Log.Heads() {
-		st.Feeds++
-		st.Messages += head.Sequence
-		if feed == a.Key.ID() {
-			st.Own.Sequence = head.Sequence
-		}
-	}
-	if end, at := a.Log.Len(), a.Index.Cursor(); at < end {
-		st.Unindexed = int64(end - at)
-	}
-	for _, p := range a.Network.Peers() {
-		if p.State == replicate.Connected {
-			st.Connected++
-		}
-	}
-	for _, f := range a.Log.Forks() {
-		st.Forks = append(st.Forks, ForkedFeed{Feed: f.Feed, Sequence: f.Sequence, Kept: f.Kept, Other: f.Other})
-	}
-	return st, nil
-}
-
-func (a *API) peers(context.Context, *muxrpc.Request) (any, error) {
-	peers := a.Network.Peers()
-	if peers == nil {
-		peers = []replicate.Peer{}
-	}
-	return peers, nil
 }
 
 func (a *API) timeline(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {

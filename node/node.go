@@ -154,7 +154,9 @@ func Open(cfg Config) (_ *Node, err error) {
 	if cfg.LAN && !n.loopbackOnly() {
 		n.lan, err = lan.New(lan.Options{
 			Key: n.key, NetworkKey: cfg.NetworkKey, Addresses: n.bound, Interfaces: cfg.Interfaces, Logger: cfg.Logger,
-			Found: func(addr identity.Address) { n.network.Offer(addr, replicate.KindLAN, "lan") },
+			Found:  func(addr identity.Address) { n.network.Offer(addr, replicate.KindLAN, "lan") },
+			Lost:   n.network.Withdraw,
+			Online: n.network.NetworkChanged,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("local network: %w", err)
@@ -187,6 +189,18 @@ func (n *Node) loopbackOnly() bool {
 	return len(n.cfg.Listen) > 0
 }
 
+// lanReport tells how the search of the local network goes, or why there is none.
+func (n *Node) lanReport() lan.Report {
+	if n.lan != nil {
+		return n.lan.Report()
+	}
+	r := lan.Report{Key: n.key.ID(), Interfaces: []lan.Interface{}, Neighbours: []lan.Neighbour{}, Sockets: []lan.Socket{}}
+	if r.Problem = "the node listens on loopback only, and so stays to itself; see --listen"; !n.cfg.LAN {
+		r.Problem = "switched off: the node was started with --no-lan"
+	}
+	return r
+}
+
 // confirm opens the own feed for publishing when it is new: its key was made just now, or the operator says so and nothing tells
 // otherwise.
 func (n *Node) confirm(fresh bool) error {
@@ -212,7 +226,7 @@ func (n *Node) assemble() (err error) {
 		return err
 	}
 	local := api.API{
-		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(),
+		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(), LAN: n.lanReport,
 	}
 	peers, err := muxrpc.NewRegistry(n.network.Methods())
 	if err != nil {
@@ -266,6 +280,10 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	g.Go(func() error {
+		n.offerPubs(ctx)
+		return nil
+	})
+	g.Go(func() error {
 		n.giveBack(ctx)
 		return nil
 	})
@@ -274,6 +292,44 @@ func (n *Node) Run(ctx context.Context) error {
 		return n.local.Close()
 	})
 	return g.Wait()
+}
+
+const (
+	// pubHops is how near somebody must be for the pubs that he announces to be tried: announcements are an old way to send a
+	// whole network against a victim.
+	pubHops = 1
+	// pubsPause is the least time between two looks at what is announced: in a sync there is always something new.
+	pubsPause = 10 * time.Second
+)
+
+// offerPubs has the pubs tried that people near us announce, until ctx ends.
+func (n *Node) offerPubs(ctx context.Context) {
+	told := map[identity.Address]bool{} // one that was tried and forgotten is not offered again
+	for {
+		announced, graph := n.index.PubsChanged(), n.index.Changed()
+		all, err := n.index.Pubs(pubHops)
+		if err != nil {
+			n.log.Warn("announced pubs cannot be read", "err", err)
+		}
+		now := map[identity.Address]bool{}
+		for _, a := range all {
+			if now[a.Pub] = true; !told[a.Pub] {
+				n.network.Offer(a.Pub, replicate.KindPub, replicate.FromMessage)
+			}
+		}
+		told = now
+		select {
+		case <-time.After(pubsPause):
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-announced:
+		case <-graph:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // giveBackAfter is how long nothing arrives before memory goes back to the system.
