@@ -36,79 +36,23 @@ func (c *cli) whoamiCommand() *cobra.Command {
 	})
 }
 
-func (c *cli) statusCommand() *cobra.Command {
-	return c.jsonFlag(&cobra.Command{
-		Use: "status", Short: "print what the node holds, wants and is connected to", Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var answer json.RawMessage
-			if err := c.call(cmd, &answer, "charkha.status"); err != nil {
-				return err
-			}
-			if c.json {
-				return printJSON(cmd, answer)
-			}
-			return printStatus(cmd.OutOrStdout(), answer)
-		},
-	})
-}
-
-func (c *cli) peersCommand() *cobra.Command {
-	return c.jsonFlag(&cobra.Command{
-		Use: "peers", Short: "list connections and the addresses that are kept dialling", Args: takes(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var peers []json.RawMessage
-			if err := c.call(cmd, &peers, "charkha.peers"); err != nil {
-				return err
-			}
-			if c.json {
-				for _, p := range peers {
-					if err := printJSON(cmd, p); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			return printPeers(cmd.OutOrStdout(), peers)
-		},
-	})
-}
-
-// publishing calls a method that publishes and prints the new message's id.
-func (c *cli) publishing(cmd *cobra.Command, method string, args ...any) error {
+// publishing calls a method that publishes, and prints the new message's id.
+func (c *cli) publishing(cmd *cobra.Command, method string, args ...any) (id identity.MsgID, err error) {
 	var msg json.RawMessage
 	if err := c.call(cmd, &msg, method, args...); err != nil {
-		return err
-	}
-	if c.json {
-		return printJSON(cmd, msg)
+		return id, err
 	}
 	var kvt struct {
 		Key identity.MsgID `json:"key"`
 	}
 	if err := json.Unmarshal(msg, &kvt); err != nil {
-		return err
+		return id, err
 	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), kvt.Key)
-	return err
-}
-
-func (c *cli) postCommand() *cobra.Command {
-	return c.jsonFlag(&cobra.Command{
-		Use: "post TEXT", Short: "publish a post and print its message id",
-		Args: func(_ *cobra.Command, args []string) error {
-			if strings.TrimSpace(strings.Join(args, "")) == "" {
-				return errors.New("TEXT is missing")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			content := struct {
-				Type string `json:"type"`
-				Text string `json:"text"`
-			}{"post", strings.Join(args, " ")}
-			return c.publishing(cmd, "publish", content)
-		},
-	})
+	if c.json {
+		return kvt.Key, printJSON(cmd, msg)
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), kvt.Key)
+	return kvt.Key, err
 }
 
 func (c *cli) publishCommand() *cobra.Command {
@@ -136,7 +80,8 @@ func (c *cli) publishCommand() *cobra.Command {
 			if content[0] != '{' && content[0] != '"' {
 				return errors.New(`the content on standard input is not an object {"type": ...}, nor an encrypted text`)
 			}
-			return c.publishing(cmd, "publish", json.RawMessage(content))
+			_, err = c.publishing(cmd, "publish", json.RawMessage(content))
+			return err
 		},
 	})
 }
@@ -161,7 +106,8 @@ func (c *cli) edgeCommand(verb, short, method string, state bool) *cobra.Command
 			if err != nil {
 				return err
 			}
-			return c.publishing(cmd, method, feed, map[string]bool{"state": state})
+			_, err = c.publishing(cmd, method, feed, map[string]bool{"state": state})
+			return err
 		},
 	})
 }
@@ -180,10 +126,16 @@ func (c *cli) blockCommand() *cobra.Command {
 
 func (c *cli) connectCommand() *cobra.Command {
 	return c.jsonFlag(&cobra.Command{
-		Use: "connect ADDR", Short: "connect to a peer; returns when connected, or says why not",
-		Example: "  charkha connect net:192.168.1.20:8008~shs:EMovhfIrFk4NihAKnRNhrfRaqIhBv1Wj8pTxJNgvCCY=",
-		Args:    takes("ADDR"),
+		Use: "connect ADDR|ALIAS", Short: "connect to a peer; returns when connected, or says why not",
+		Long: sentence("connect to a peer; returns when connected, or says why not", "ALIAS is the web address of a person's alias in a room, "+
+			"or its ssb: URI: the room is connected to, and the person through it"),
+		Example: "  charkha connect net:192.168.1.20:8008~shs:EMovhfIrFk4NihAKnRNhrfRaqIhBv1Wj8pTxJNgvCCY=\n" +
+			"  charkha connect https://alice.room.example",
+		Args: takes("ADDR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if isAlias(args[0]) {
+				return c.connectAlias(cmd, args[0])
+			}
 			addr, err := parsePeer(args[0])
 			if err != nil {
 				return usage(cmd, err)

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
@@ -104,92 +102,4 @@ func count(n int64, thing string) string {
 		return "1 " + thing
 	}
 	return humanize.Comma(n) + " " + thing + "s"
-}
-
-func printStatus(w io.Writer, answer []byte) error {
-	var st struct {
-		ID        identity.ID `json:"id"`
-		Version   string      `json:"version"`
-		Addresses []string    `json:"addresses"`
-		Hops      int64       `json:"hops"`
-		Feeds     int64       `json:"feeds"`
-		Wanted    int64       `json:"wanted"`
-		Messages  int64       `json:"messages"`
-		Unindexed int64       `json:"unindexed"`
-		Own       struct {
-			Sequence  int64 `json:"sequence"`
-			Confirmed bool  `json:"confirmed"`
-		} `json:"own"`
-		Connected int `json:"connected"`
-		Forks     []struct {
-			Feed     identity.ID    `json:"feed"`
-			Sequence int64          `json:"sequence"`
-			Kept     identity.MsgID `json:"kept"`
-			Other    identity.MsgID `json:"other"`
-		} `json:"forks"`
-	}
-	if err := json.Unmarshal(answer, &st); err != nil {
-		return err
-	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(key, format string, args ...any) { fmt.Fprintf(tw, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
-	row("id", "%s", st.ID)
-	for _, a := range st.Addresses {
-		row("address", "%s", a)
-	}
-	row("messages", "%s of %s", humanize.Comma(st.Messages), count(st.Feeds, "feed"))
-	row("wanted", "%s within %s", count(st.Wanted, "feed"), count(st.Hops, "hop"))
-	if st.Unindexed > 0 {
-		row("index", "%s behind", count(st.Unindexed, "message"))
-	} else {
-		row("index", "up to date")
-	}
-	row("own feed", "%s", count(st.Own.Sequence, "message"))
-	if !st.Own.Confirmed {
-		row("", "publishing waits until this feed was fetched from a peer (or start with --new-feed)")
-	}
-	row("peers", "%d connected", st.Connected)
-	for _, f := range st.Forks {
-		row("FORKED", "%s at %d: %s and %s; the feed stops there", f.Feed, f.Sequence, f.Kept, f.Other)
-	}
-	return tw.Flush()
-}
-
-func printPeers(w io.Writer, peers []json.RawMessage) error {
-	if len(peers) == 0 {
-		_, err := fmt.Fprintln(w, "no peers; 'charkha connect ADDR' makes a connection")
-		return err
-	}
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "PEER\tSTATE\tDIRECTION\tVIA\tSINCE\tRECEIVED\tSENT\tADDRESS OR LAST ERROR")
-	for _, raw := range peers {
-		var p struct {
-			Key       identity.ID `json:"key"`
-			Address   string      `json:"address"`
-			State     string      `json:"state"`
-			Outgoing  bool        `json:"outgoing"`
-			Since     time.Time   `json:"since"`
-			Via       string      `json:"via"`
-			Received  int64       `json:"received"`
-			Sent      int64       `json:"sent"`
-			LastError string      `json:"lastError"`
-		}
-		if err := json.Unmarshal(raw, &p); err != nil {
-			return err
-		}
-		direction, note := "in", p.Address
-		if p.Outgoing {
-			direction = "out"
-		}
-		if p.LastError != "" {
-			note = line(p.LastError)
-		}
-		since := "-"
-		if !p.Since.IsZero() {
-			since = humanize.Time(p.Since)
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Key, p.State, direction, cmp.Or(p.Via, "-"), since,
-			humanize.Comma(p.Received), humanize.Comma(p.Sent), note)
-	}
-	return tw.Flush()
 }

@@ -67,18 +67,21 @@ A feed ID is @...=.ed25519, a MSGID %...=.sha256; the ssb: URIs of both are take
 	_ = root.MarkPersistentFlagDirname("path") // fails for a flag that is not there
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(
-		c.startCommand(), c.whoamiCommand(), c.statusCommand(), c.peersCommand(),
+		c.startCommand(), c.whoamiCommand(), c.statusCommand(), c.peersCommand(), c.whyCommand(), c.heldByCommand(), c.doctorCommand(),
+		c.inviteCommand(), c.roomsCommand(), c.aliasCommand(),
 		c.postCommand(), c.publishCommand(), c.followCommand(), c.unfollowCommand(), c.blockCommand(),
 		c.connectCommand(), c.timelineCommand(), c.feedCommand(), c.getCommand(), c.waitCommand(),
 		c.importCommand(), c.exportCommand(),
 	)
 	for _, cmd := range root.Commands() {
-		check := cmd.Args
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usage(cmd, err)
+		for _, cmd := range append(cmd.Commands(), cmd) {
+			check := cmd.Args
+			cmd.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return usage(cmd, err)
+				}
+				return c.checkPath(cmd)
 			}
-			return c.checkPath(cmd)
 		}
 	}
 	root.SetHelpCommand(helpCommand())
