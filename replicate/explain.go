@@ -76,7 +76,7 @@ func (n *Network) Peers() []Peer {
 	for _, st := range statuses {
 		if i, ok := connected[st.Address.Key]; ok {
 			if p := &peers[i]; p.Address == nil || *p.Address == st.Address {
-				p.Kind, p.Source, p.LastError = st.Kind, st.Source, st.LastError
+				p.Kind, p.Source, p.Why, p.LastError = st.Kind, st.Source, st.Why, st.LastError
 				p.Kept = p.Kept || st.Kept
 			}
 			continue
