@@ -619,3 +619,202 @@ func acceptRaw(t *testing.T, m *memNet, key identity.KeyPair, node *testNode, me
 	}
 	return p
 }
+
+// host is a peer that can be dialled, as often as one likes, and of which the test says what it serves.
+type host struct {
+	t    *testing.T
+	m    *memNet
+	key  identity.KeyPair
+	addr identity.Address
+	// talk, if set, has the connection instead of muxrpc.
+	talk func(conn *shs.Conn)
+
+	methods []muxrpc.Method
+	l       *memListener
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []*hosted // all that ever were
+}
+
+// hosted is a connection with a host.
+type hosted struct {
+	*muxrpc.Conn // nil when the host talks
+	id           identity.ID
+	since        time.Time
+	until        time.Time // zero: it is open
+	shs          *shs.Conn
+	dials        bool // the host dialled
+}
+
+// newHost begins to listen. Methods find the connection's *hosted in Request.Peer.
+func newHost(t *testing.T, m *memNet, key byte, methods ...muxrpc.Method) *host {
+	t.Helper()
+	h := &host{t: t, m: m, key: testKey(key), methods: methods}
+	h.addr = identity.Address{Proto: "net", Host: "host", Port: int(key), Key: h.key.ID()}
+	h.listen()
+	t.Cleanup(h.stop)
+	return h
+}
+
+func (h *host) listen() {
+	l := h.m.listen(h.addr.HostPort())
+	h.l = l
+	h.running.Go(func() {
+		for {
+			socket, err := l.Accept()
+			if err != nil {
+				return
+			}
+			h.running.Go(func() {
+				if conn, err := shs.Server(context.Background(), socket, shs.Config{Key: h.key, NetworkKey: testNetwork}); err == nil {
+					h.serve(conn, false)
+				}
+			})
+		}
+	})
+}
+
+// dial connects to a node.
+func (h *host) dial(to *testNode) error {
+	socket, err := h.m.dial(context.Background(), to.addr.HostPort())
+	if err != nil {
+		return err
+	}
+	conn, err := shs.Client(context.Background(), socket, shs.Config{Key: h.key, NetworkKey: testNetwork}, to.id)
+	if err != nil {
+		return err
+	}
+	h.running.Go(func() { h.serve(conn, true) })
+	return nil
+}
+
+func (h *host) serve(conn *shs.Conn, dials bool) {
+	c := &hosted{id: conn.Remote(), since: time.Now(), shs: conn, dials: dials}
+	if h.talk == nil {
+		r, err := muxrpc.NewRegistry(h.methods)
+		if err != nil {
+			h.t.Error(err)
+			return
+		}
+		c.Conn = muxrpc.New(conn, muxrpc.Options{Registry: r, Peer: c})
+	}
+	h.mu.Lock()
+	h.conns = append(h.conns, c)
+	h.mu.Unlock()
+	if h.talk != nil {
+		h.talk(conn)
+		conn.Close()
+	} else {
+		_ = c.Run(context.Background())
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.until = time.Now()
+}
+
+// stop closes all and listens no more, until listen.
+func (h *host) stop() {
+	h.l.Close()
+	h.mu.Lock()
+	conns := append([]*hosted(nil), h.conns...)
+	h.mu.Unlock()
+	for _, c := range conns {
+		c.shs.Close()
+	}
+	h.running.Wait()
+}
+
+// open lists the connections that are open; all of them lists those that were, too.
+func (h *host) open() (open []*hosted) {
+	for _, c := range h.all() {
+		if c.until.IsZero() {
+			open = append(open, &c)
+		}
+	}
+	return open
+}
+
+func (h *host) all() (all []hosted) {
+	synctest.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		all = append(all, *c)
+	}
+	return all
+}
+
+// ebtMethod serves EBT: it says notes, and then does, if that is not nil, as long as the stream lives.
+func ebtMethod(notes map[identity.ID]int64, do func(ctx context.Context, s *muxrpc.Stream)) muxrpc.Method {
+	return muxrpc.Method{Name: "ebt.replicate", Kind: muxrpc.Duplex, Patient: true, MaxBody: maxNotesBody, Anonymous: true,
+		Stream: func(ctx context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+			said := map[identity.ID]int64{}
+			for id, seq := range notes {
+				said[id] = seq << 1
+			}
+			body, err := json.Marshal(said)
+			if err == nil {
+				err = s.SendJSON(body)
+			}
+			if err != nil {
+				return err
+			}
+			var doing sync.WaitGroup
+			ctx, cancel := context.WithCancel(ctx)
+			defer doing.Wait()
+			defer cancel()
+			if do != nil {
+				doing.Go(func() { do(ctx, s) })
+			}
+			for {
+				if _, err := s.Recv(); err != nil {
+					return nil
+				}
+			}
+		}}
+}
+
+// pingMethod serves gossip.ping with what answer says.
+func pingMethod(answer func() []byte) muxrpc.Method {
+	return muxrpc.Method{Name: "gossip.ping", Kind: muxrpc.Duplex, Anonymous: true,
+		Stream: func(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+			for {
+				if _, err := s.Recv(); err != nil {
+					return nil
+				}
+				if err := s.SendJSON(answer()); err != nil {
+					return err
+				}
+			}
+		}}
+}
+
+// wallClock is a clock for Options.Now that can jump.
+type wallClock struct {
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+func (c *wallClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset)
+}
+
+func (c *wallClock) jump(by time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += by
+}
+
+// peer is what a node tells of a peer, and whether it tells of one.
+func (n *testNode) peer(id identity.ID) (p Peer, ok bool) {
+	synctest.Wait()
+	for _, p := range n.Peers() {
+		if p.ID == id {
+			return p, true
+		}
+	}
+	return p, false
+}
