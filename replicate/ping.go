@@ -121,9 +121,9 @@ func (s *session) probe(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	var theirs float64
-	if json.Unmarshal(body.Data, &theirs) != nil {
-		return
+	var theirs *float64
+	if json.Unmarshal(body.Data, &theirs) != nil || theirs == nil {
+		return // a sign of life, but no time
 	}
 	got := s.n.o.Now()
 	rtt := got.Sub(sent)
@@ -131,7 +131,7 @@ func (s *session) probe(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pinged, s.rtt = true, rtt
-	s.skew = time.Duration(min(max((theirs-middle)*1e6, -maxSkew), maxSkew))
+	s.skew = time.Duration(min(max((*theirs-middle)*1e6, -maxSkew), maxSkew))
 }
 
 // maxSkew bounds what is told of a clock, in nanoseconds: a century.
