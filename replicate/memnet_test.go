@@ -818,3 +818,12 @@ func (n *testNode) peer(id identity.ID) (p Peer, ok bool) {
 	}
 	return p, false
 }
+
+// connectHost has a node connect to a host.
+func (n *testNode) connectHost(to *host) {
+	n.t.Helper()
+	if err := n.Connect(n.t.Context(), to.addr); err != nil {
+		n.t.Fatal(err)
+	}
+	synctest.Wait()
+}
