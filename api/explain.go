@@ -163,17 +163,15 @@ func offset(skew time.Duration) string {
 
 // about is a time as people say it.
 func about(d time.Duration) string {
-	switch {
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s", d/time.Second)
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min", d/time.Minute)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d hours", d/time.Hour)
-	case d < 2*365*24*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{365 * 24 * time.Hour, "years"}, {24 * time.Hour, "days"}, {time.Hour, "hours"}, {time.Minute, "min"}} {
+		if n := (d + u.unit/2) / u.unit; n >= 2 {
+			return fmt.Sprintf("%d %s", n, u.name)
+		}
 	}
-	return fmt.Sprintf("%d years", d/(365*24*time.Hour))
+	return fmt.Sprintf("%d s", (d+time.Second/2)/time.Second)
 }
 
 // Peer is an element of the answer to charkha.peers.
@@ -410,7 +408,7 @@ func (w *Why) judge(a *API, connected, known int) {
 	}
 	if w.Verdict != WeBlock && w.Verdict != OutOfRange && w.Verdict != Own {
 		for _, p := range w.Reach {
-			if p.State != replicate.Connected && p.Kind == replicate.KindRoom {
+			if p.State != replicate.Connected && p.Address != nil && p.Address.Proto == "tunnel" {
 				w.Hint = strings.TrimPrefix(w.Hint+". ", ". ") + fmt.Sprintf("Its author would be reached through a room (%s): %s", p.Address, p.Why)
 				break
 			}

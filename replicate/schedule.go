@@ -187,6 +187,9 @@ func (n *Network) dialScheduled(addr identity.Address) {
 	case n.ctx.Err() != nil:
 		err = nil
 	}
+	if cause := errors.Unwrap(err); cause != nil {
+		err = cause // the rest is the address, beside which it is shown
+	}
 	n.plan(func(s *sched.Scheduler, now time.Time) { s.Failed(now, addr, err) })
 	if err != nil {
 		n.log.Debug("peer cannot be reached", "peer", addr.Key, "err", err)

@@ -378,7 +378,11 @@ func (s *Scheduler) Keep(now time.Time, addr identity.Address) {
 	}
 	e := s.addrs[addr]
 	if e == nil {
-		e = s.add(now, addr, Other, "operator")
+		kind := Other
+		if addr.Proto == "tunnel" {
+			kind = Room
+		}
+		e = s.add(now, addr, kind, "operator")
 	}
 	e.kept = true
 	s.dirty = true
