@@ -9,7 +9,6 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"charkha/identity"
-	"charkha/log"
 )
 
 // edge is what an author last said of another feed. 0: nothing.
@@ -103,7 +102,7 @@ func parseContactRow(key, value []byte) (contact, error) {
 	return e, nil
 }
 
-func (c *contacts) add(txn *badger.Txn, m *log.Message) error {
+func (c *contacts) add(txn *badger.Txn, m *message) error {
 	if m.Type() != "contact" {
 		return nil
 	}

@@ -393,7 +393,7 @@ func (b *bulky) name() string { return "bulky" }
 func (b *bulky) prefix() byte { return 'Z' }
 func (b *bulky) begin()       { b.begun++ }
 func (b *bulky) committed()   { b.done++ }
-func (b *bulky) add(txn *badger.Txn, m *log.Message) error {
+func (b *bulky) add(txn *badger.Txn, m *message) error {
 	key := m.Key()
 	return txn.Set(append([]byte{'Z'}, key[:]...), make([]byte, 50_000))
 }
@@ -514,5 +514,45 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		if _, err := Open(tc.o); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("Open: %v, want an error about %s", err, tc.want)
 		}
+	}
+}
+
+// A view that is built anew holds up nobody: the others go on meanwhile, and it joins them when it is where they are.
+func TestViewThatIsBehindJoins(t *testing.T) {
+	t.Parallel()
+	l, dir := openLog(t), subdir(t)
+	self := key(0).ID()
+	raws := mixed(t, 8, 90)
+	store(t, l, raws[:60]...)
+	if err := start(t, Options{Dir: dir, Log: l, Self: self, Hops: 2}).caughtUp().stop(); err != nil {
+		t.Fatal(err)
+	}
+	change(t, dir, func(txn *badger.Txn) error { return txn.Delete([]byte{cursorByte, names{}.prefix()}) })
+	release := make(chan struct{})
+	seen := make(chan struct{}, 100)
+	x := start(t, Options{Dir: dir, Log: l, Self: self, Hops: 2, batch: 10, fault: func(view string, done bool) error {
+		switch {
+		case view == "names":
+			<-release
+		case view == "timeline" && done:
+			seen <- struct{}{}
+		}
+		return nil
+	}})
+	store(t, l, raws[60:65]...)
+	<-seen // written while the names are not
+	if at := x.Cursor(); at != 0 {
+		t.Errorf("the index has everything up to %d, and one view nothing", at)
+	}
+	close(release)
+	x.caughtUp()
+	checkSame(t, x)
+	store(t, l, raws[65:]...)
+	x.caughtUp()
+	checkSame(t, x)
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	if len(x.front) != len(x.views) {
+		t.Errorf("%d of %d views read the log together", len(x.front), len(x.views))
 	}
 }

@@ -27,6 +27,8 @@ type Options struct {
 
 	// fault is called before and after each commit of a view; an error stands for its failure. Tests only.
 	fault func(view string, done bool) error
+	// batch is how many messages are in one transaction at most. 0: 2000.
+	batch int
 }
 
 // Index answers what the feeds mean. Its methods may be used by many goroutines at once, Open and Close apart.
@@ -39,6 +41,10 @@ type Index struct {
 	pubs     *pubs       // fixed after Open; has its own lock
 	views    []*follower // fixed after Open
 
+	// turn is held over each batch of the front, so that a view that was behind joins it between two batches.
+	turn  sync.Mutex
+	front []*follower // the views that have come furthest; all at one place
+
 	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
 	reading sync.RWMutex
 
@@ -49,7 +55,7 @@ type Index struct {
 // ErrClosed: the index was closed.
 var ErrClosed = errors.New("index is closed")
 
-// view is a part of the index. Its methods are called by one goroutine, the follower's.
+// view is a part of the index. Its methods are called by one goroutine at a time, the follower's.
 type view interface {
 	name() string
 	version() uint32 // another one, and the view is built anew
@@ -59,12 +65,21 @@ type view interface {
 	// begin is called before the first message of a transaction; the one before may have failed.
 	begin()
 	// add makes the rows of a message.
-	add(txn *badger.Txn, m *log.Message) error
+	add(txn *badger.Txn, m *message) error
 	// committed is called when the rows of all messages since begin are on disk.
 	committed()
 	// clear forgets everything in memory.
 	clear()
 }
+
+// message is what views see of a message: what several of them ask is made once.
+type message struct {
+	log.Message
+	kind string // its type
+}
+
+// Type is content.type, "" when the content is encrypted.
+func (m *message) Type() string { return m.kind }
 
 // follower keeps one view up to date.
 type follower struct {
@@ -74,7 +89,7 @@ type follower struct {
 }
 
 const (
-	batchMost  = 2000 // messages in one transaction
+	batchMost  = 2000 // messages in one transaction, by default
 	cursorByte = 'c'  // prefix of the cursors; views have capitals
 )
 
@@ -85,6 +100,9 @@ func Open(o Options) (*Index, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.batch == 0 {
+		o.batch = batchMost
 	}
 	if o.fault == nil {
 		o.fault = func(string, bool) error { return nil }
@@ -228,30 +246,48 @@ func (f *follower) reset() error {
 }
 
 // Run keeps the index up to date until ctx ends, and returns nil then, or else why it cannot. It may be called again.
+//
+// The views that have come furthest are the front: the log is read once for all of them. Those that are behind, such as a view
+// that is built anew, catch up on their own, once for those that are at one place, and then join the front.
 func (x *Index) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+	places := map[log.Offset][]*follower{}
+	most := log.Offset(0)
 	for _, f := range x.views {
+		places[f.cursor] = append(places[f.cursor], f)
+		most = max(most, f.cursor)
+	}
+	x.front = places[most]
+	delete(places, most)
+	g, ctx := errgroup.WithContext(ctx)
+	run := func(do func(ctx context.Context) error) {
 		g.Go(func() error {
-			if err := f.run(ctx); err != nil && ctx.Err() == nil {
-				return fmt.Errorf("view %s at %d: %w", f.name(), f.cursor, err)
+			if err := do(ctx); err != nil && ctx.Err() == nil {
+				return err
 			}
 			return nil
 		})
 	}
+	run(func(ctx context.Context) error { return x.follow(ctx, most) })
+	for at, views := range places {
+		run(func(ctx context.Context) error { return x.catchUp(ctx, views, at) })
+	}
 	return g.Wait()
 }
 
-// run writes what comes until ctx ends.
-func (f *follower) run(ctx context.Context) error {
-	batch := make([]log.Message, 0, batchMost)
-	for m, err := range f.x.o.Log.Follow(ctx, f.cursor) {
+// follow writes what comes to the views of the front, until ctx ends.
+func (x *Index) follow(ctx context.Context, at log.Offset) error {
+	batch := make([]message, 0, x.o.batch)
+	for m, err := range x.o.Log.Follow(ctx, at) {
 		if err != nil {
 			return err
 		}
-		batch = append(batch, m)
+		batch = append(batch, message{m, m.Type()})
 		// Write when there is no more at once: the last message stands right before Len.
-		if len(batch) == batchMost || m.Offset()+1 >= f.x.o.Log.Len() {
-			if err := f.write(batch); err != nil {
+		if len(batch) == x.o.batch || m.Offset()+1 >= x.o.Log.Len() {
+			x.turn.Lock()
+			err := writeAll(x.front, batch)
+			x.turn.Unlock()
+			if err != nil {
 				return err
 			}
 			clear(batch)
@@ -261,8 +297,89 @@ func (f *follower) run(ctx context.Context) error {
 	return nil
 }
 
+// catchUp brings views that are at one place to where the front is, and makes them a part of it.
+func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) error {
+	for {
+		// The last piece is written while the front waits, so that they end at one place.
+		last := x.frontAt() <= at+log.Offset(x.o.batch)
+		if last {
+			x.turn.Lock()
+		}
+		at1, err := x.catchUpTo(ctx, views, at, x.frontAt())
+		if err == nil && last {
+			x.front = append(x.front[:len(x.front):len(x.front)], views...)
+		}
+		if last {
+			x.turn.Unlock()
+		}
+		if err != nil || last {
+			return err
+		}
+		at = at1
+	}
+}
+
+// frontAt is the place of the front.
+func (x *Index) frontAt() log.Offset {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	most := log.Offset(0)
+	for _, f := range x.views {
+		most = max(most, f.cursor)
+	}
+	return most
+}
+
+// catchUpTo writes what stands between two places, a batch at most, and returns how far that is.
+func (x *Index) catchUpTo(ctx context.Context, views []*follower, from, to log.Offset) (log.Offset, error) {
+	batch := make([]message, 0, min(log.Offset(x.o.batch), to-from))
+	for m, err := range x.o.Log.Arrivals(from, false) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return from, err
+		}
+		if m.Offset() >= to || len(batch) == x.o.batch {
+			to = min(to, m.Offset())
+			break
+		}
+		batch = append(batch, message{m, m.Type()})
+	}
+	if len(batch) == 0 {
+		return to, nil
+	}
+	return to, writeAll(views, batch)
+}
+
+// fewMessages are written to one view after the other; more, to all at once.
+const fewMessages = 20
+
+// writeAll adds messages to views.
+func writeAll(views []*follower, batch []message) error {
+	write := func(f *follower) error {
+		if err := f.write(batch); err != nil {
+			return fmt.Errorf("view %s at %d: %w", f.name(), f.cursor, err)
+		}
+		return nil
+	}
+	if len(batch) <= fewMessages {
+		for _, f := range views {
+			if err := write(f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var g errgroup.Group
+	for _, f := range views {
+		g.Go(func() error { return write(f) })
+	}
+	return g.Wait()
+}
+
 // write adds messages to the view in one transaction, in several if they are too big for one.
-func (f *follower) write(batch []log.Message) error {
+func (f *follower) write(batch []message) error {
 	err := f.commit(batch)
 	if half := len(batch) / 2; half > 0 && errors.Is(err, badger.ErrTxnTooBig) {
 		if err = f.write(batch[:half]); err == nil {
@@ -273,7 +390,7 @@ func (f *follower) write(batch []log.Message) error {
 }
 
 // commit adds messages to the view in one transaction.
-func (f *follower) commit(batch []log.Message) error {
+func (f *follower) commit(batch []message) error {
 	if err := f.x.o.fault(f.name(), false); err != nil {
 		return err
 	}

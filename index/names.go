@@ -10,7 +10,6 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"charkha/identity"
-	"charkha/log"
 )
 
 // names is what people call people: the last name that each author gave each feed. A row is feed, author -> name. Nothing of it
@@ -29,7 +28,7 @@ func nameKey(feed, author identity.ID) []byte {
 	return append(append([]byte{names{}.prefix()}, feed[:]...), author[:]...)
 }
 
-func (names) add(txn *badger.Txn, m *log.Message) error {
+func (names) add(txn *badger.Txn, m *message) error {
 	if m.Type() != "about" {
 		return nil
 	}

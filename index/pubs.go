@@ -9,7 +9,6 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"charkha/identity"
-	"charkha/log"
 )
 
 // pubs is where people say that pubs are: the last address that each author gave for each pub, in messages of type "pub" (npm
@@ -40,7 +39,7 @@ func (p *pubs) committed() {
 	p.changed = make(chan struct{})
 }
 
-func (p *pubs) add(txn *badger.Txn, m *log.Message) error {
+func (p *pubs) add(txn *badger.Txn, m *message) error {
 	if m.Type() != "pub" {
 		return nil
 	}

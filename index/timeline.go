@@ -32,7 +32,7 @@ type post struct {
 }
 
 // postOf is where a message stands; false: it is no public post.
-func postOf(m *log.Message) (post, bool) {
+func postOf(m *message) (post, bool) {
 	if m.Type() != "post" {
 		return post{}, false
 	}
@@ -53,7 +53,7 @@ func parsePostKey(key []byte) (post, error) {
 	return post{binary.BigEndian.Uint64(key[1:]), identity.ID(key[9:41]), int64(binary.BigEndian.Uint64(key[41:]))}, nil
 }
 
-func (timeline) add(txn *badger.Txn, m *log.Message) error {
+func (timeline) add(txn *badger.Txn, m *message) error {
 	p, ok := postOf(m)
 	if !ok {
 		return nil
@@ -108,7 +108,7 @@ func (x *Index) Timeline(limit int) iter.Seq2[log.Message, error] {
 					yield(log.Message{}, err)
 					return
 				}
-				if now, ok := postOf(&m); !ok || now != p {
+				if now, ok := postOf(&message{m, m.Type()}); !ok || now != p {
 					continue
 				}
 				if !yield(m, nil) {
