@@ -17,6 +17,7 @@ import (
 
 	"charkha/identity"
 	"charkha/index"
+	"charkha/lan"
 	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate"
@@ -42,7 +43,7 @@ func newWorld(t testing.TB) *world {
 	w.check(err)
 	network, err := replicate.New(replicate.Options{Key: key, NetworkKey: [32]byte{9}, Log: feeds, Graph: views, Dir: dir})
 	w.check(err)
-	w.api = &API{Key: key, Log: feeds, Index: views, Network: network, Hops: 2, Version: "1.2.3"}
+	w.api = &API{Key: key, Log: feeds, Index: views, Network: network, Hops: 2, Version: "1.2.3", LAN: func() lan.Report { return lan.Report{Problem: "off"} }}
 	registry, err := muxrpc.NewRegistry(w.api.Methods())
 	w.check(err)
 	near, far := net.Pipe()
