@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,27 +25,30 @@ import (
 	"charkha/node"
 )
 
-// binary builds the charkha command once.
-var binary = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "charkha-interop")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "charkha")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/charkha")
-	cmd.Dir = vectors.Root()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build charkha: %w\n%s", err, out)
-	}
-	return bin, nil
-})
+// builtAt names, in the environment, the charkha command that TestMain built. It is built before the tests may be put into a
+// network namespace, where the go command could fetch nothing.
+const builtAt = "CHARKHA_INTEROP_BINARY"
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if bin, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	if os.Getenv(builtAt) == "" {
+		dir, err := os.MkdirTemp("", "charkha-interop")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		bin := filepath.Join(dir, "charkha")
+		cmd := exec.Command("go", "build", "-o", bin, "./cmd/charkha")
+		cmd.Dir = vectors.Root()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build charkha: %v\n%s", err, out)
+			return 1
+		}
+		os.Setenv(builtAt, bin)
 	}
-	os.Exit(code)
+	return runTests(m)
 }
 
 // Node is a running `charkha start`.
@@ -57,6 +59,7 @@ type Node struct {
 	t      *testing.T
 	dir    string
 	args   []string
+	within func(start func() error) error // as of Config
 	cmd    *exec.Cmd
 	stderr tail
 	ended  chan struct{}
@@ -64,12 +67,22 @@ type Node struct {
 	conn *muxrpc.Conn // of a local program
 }
 
-// startNode runs a node until the test ends. The address stays the same over Restart.
+// startNode runs a node on loopback until the test ends. The address stays the same over Restart.
 func startNode(t *testing.T, network [32]byte, args ...string) *Node {
 	t.Helper()
-	args = append([]string{"--network-key", base64.StdEncoding.EncodeToString(network[:]), "--no-lan"}, args...)
-	n := &Node{t: t, dir: filepath.Join(t.TempDir(), "charkha"), args: args}
+	n := newNode(t, append([]string{"--network-key", base64.StdEncoding.EncodeToString(network[:]), "--no-lan"}, args...)...)
 	n.start("net:127.0.0.1:0")
+	return n
+}
+
+// newNode makes a node that is yet to be started, and ends with the test.
+func newNode(t *testing.T, args ...string) *Node {
+	t.Helper()
+	n := &Node{
+		t: t, dir: filepath.Join(t.TempDir(), "charkha"), args: args, ended: make(chan struct{}),
+		within: func(start func() error) error { return start() },
+	}
+	close(n.ended)
 	t.Cleanup(func() {
 		n.kill()
 		if t.Failed() {
@@ -79,24 +92,24 @@ func startNode(t *testing.T, network [32]byte, args ...string) *Node {
 	return n
 }
 
+// start starts the node. listen is where it listens, "" for where it does by itself.
 func (n *Node) start(listen string) {
 	n.t.Helper()
-	bin, err := binary()
-	if err != nil {
-		n.t.Fatal(err)
+	n.cmd = exec.Command(os.Getenv(builtAt), append([]string{"start", "--path", n.dir}, n.args...)...)
+	if listen != "" {
+		n.cmd.Args = append(n.cmd.Args, "--listen", listen)
 	}
-	n.cmd = exec.Command(bin, append([]string{"start", "--path", n.dir, "--listen", listen}, n.args...)...)
 	n.cmd.Stderr = &n.stderr
 	out, err := n.cmd.StdoutPipe()
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if err := n.cmd.Start(); err != nil {
+	if err := n.within(n.cmd.Start); err != nil {
 		n.t.Fatal(err)
 	}
 	sc := bufio.NewScanner(out)
 	ready := false
-	for !ready && sc.Scan() {
+	for !ready && err == nil && sc.Scan() {
 		key, value, _ := strings.Cut(sc.Text(), " ")
 		value = strings.TrimSpace(value)
 		switch key {
@@ -107,9 +120,6 @@ func (n *Node) start(listen string) {
 		case "path":
 			ready = true
 		}
-		if err != nil {
-			n.t.Fatal(err)
-		}
 	}
 	n.ended = make(chan struct{})
 	go func() {
@@ -118,8 +128,8 @@ func (n *Node) start(listen string) {
 		close(n.ended)
 	}()
 	if !ready {
-		<-n.ended
-		n.t.Fatalf("charkha did not start: %s", n.stderr.String())
+		n.kill()
+		n.t.Fatalf("charkha did not start: %v\n%s", err, n.stderr.String())
 	}
 	sock, err := node.DialLocal(n.t.Context(), n.dir)
 	if err != nil {
@@ -265,11 +275,7 @@ func (n *Node) feed(id identity.ID) (feed []Message) {
 
 // cli runs a command of the command line against the node.
 func (n *Node) cli(args ...string) (string, error) {
-	bin, err := binary()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	cmd := exec.Command(bin, append([]string{"--path", n.dir}, args...)...)
+	cmd := exec.Command(os.Getenv(builtAt), append([]string{"--path", n.dir}, args...)...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -37,11 +37,17 @@ type Config struct {
 	HMACKey     *[32]byte // not for DB2
 	Dir         string    // where it keeps its data; a folder of the test's own when empty
 	Seed        *[32]byte // of its identity; a new one when nil
-	Port        int       // 0: any free one
+	Host        string    // where it listens: 127.0.0.1 when empty; another only with LAN
+	Port        int       // 0: any free one; LAN needs 8008
 	Hops        int       // 0: two
 	HistoryOnly bool      // replicates with createHistoryStream, without EBT
 	Rooms       bool      // DB2: is a client of rooms
 	Invites     bool      // Server: makes and takes invites
+	Auto        bool      // DB2: dials whom it hears of, as apps do
+	LAN         bool      // DB2, with ssb-lan, and Server, with ssb-local: find peers by themselves; with a Host, they are found
+
+	// Within runs what starts the peer there where it is to be, as Host.Do of package netns does. nil: here.
+	Within func(start func() error) error
 }
 
 // Peer is a running peer. Its methods end the test when they fail; Try does not. They may be called at the same time from
@@ -115,6 +121,18 @@ func Start(t testing.TB, c Config) *Peer {
 	if c.Invites {
 		config["invites"] = true
 	}
+	if c.Auto {
+		config["auto"] = true
+	}
+	if c.LAN {
+		config["lan"] = true
+	}
+	if c.Host != "" {
+		config["host"] = c.Host
+	}
+	if c.Within == nil {
+		c.Within = func(start func() error) error { return start() }
+	}
 	arg, err := json.Marshal(config)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +149,7 @@ func Start(t testing.TB, c Config) *Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := c.Within(p.cmd.Start); err != nil {
 		t.Fatal(err)
 	}
 	ready := make(chan reply, 1)

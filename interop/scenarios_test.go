@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -348,14 +349,11 @@ func TestRestoredKeyDoesNotFork(t *testing.T) {
 // startRestored starts a node with another's key and nothing else.
 func startRestored(t *testing.T, n *Node) *Node {
 	t.Helper()
-	r := &Node{t: t, dir: t.TempDir(), args: n.args}
+	r := newNode(t, n.args...)
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	copyFile(t, n.dir+"/secret", r.dir+"/secret")
 	r.start("net:127.0.0.1:0")
-	t.Cleanup(func() {
-		r.kill()
-		if t.Failed() {
-			t.Logf("what the restored charkha logged:\n%s", r.stderr.String())
-		}
-	})
 	return r
 }

@@ -25,6 +25,7 @@ async function main () {
     settings.connections.incoming.tunnel = [{ scope: 'public', transform: 'shs' }]
     settings.connections.outgoing.tunnel = [{ transform: 'shs' }]
   }
+  if (c.lan) Stack.use(require('ssb-lan'))
   const sbot = Stack(settings)
   const listening = new Promise((resolve) => sbot.on('multiserver:listening', resolve))
 

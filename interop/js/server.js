@@ -14,9 +14,11 @@ async function main () {
   const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-ooo']
   if (c.ebt) plugins.push('ssb-ebt')
   if (c.invites) plugins.push('ssb-invite')
+  if (c.lan) plugins.push('ssb-local')
   const Server = inside('ssb-server').createSsbServer()
   for (const name of plugins) Server.use(inside(name))
   const settings = stack(c)
+  if (c.lan) settings.port = c.port // where ssb-local sends to, and listens
   if (c.invites) {
     settings.connections.incoming.net[0].scope = 'public' // it makes invites to public addresses
     settings.allowPrivate = true // on loopback all the same

@@ -32,15 +32,20 @@ function say (line) {
 //   seed  32 bytes, base64: the identity. Without one it is read from or made in dir/secret
 //   sign  HMAC key of the network, base64, or null
 //   port  0 or absent: any free one
+//   host  where it listens: 127.0.0.1, or with lan another
 //   hops  how far to replicate, 2
 //   ebt   false: replicate with createHistoryStream only
 //   rooms    true: db2.js is a client of rooms
 //   invites  true: server.js makes and takes invites
+//   auto     true: db2.js dials whom it hears of, as apps do
+//   lan      true: db2.js (ssb-lan) and server.js (ssb-local) look for neighbours on the local network and dial them; they announce
+//            themselves there unless the host is 127.0.0.1. Only for networks that the test made
 function config () {
   const c = Object.assign({ host: '127.0.0.1', port: 0, hops: 2, ebt: true, sign: null }, JSON.parse(process.argv[2]))
   if (!c.dir || !c.shs) throw new Error('config needs dir and shs')
   if (c.shs === require('ssb-caps').shs) throw new Error('tests do not join the public network')
-  if (c.host !== '127.0.0.1') throw new Error('peers listen on 127.0.0.1 only')
+  if (c.host !== '127.0.0.1' && !c.lan) throw new Error('peers listen on 127.0.0.1 only')
+  if (c.lan && !c.port) throw new Error('ssb-local listens for neighbours at the port of the peer: it is needed')
   fs.mkdirSync(c.dir, { recursive: true })
   c.keys = c.seed
     ? ssbKeys.generate('ed25519', Buffer.from(c.seed, 'base64'))
@@ -48,21 +53,22 @@ function config () {
   return c
 }
 
-// stack is the configuration that all secret-stack peers begin with: one listener on loopback, nothing found by itself.
+// stack is the configuration that all secret-stack peers begin with: one listener, nothing found by itself unless c says so.
 function stack (c) {
+  const scope = c.host === '127.0.0.1' ? 'device' : 'local' // as ssb-config has it
   return {
     path: c.dir,
     keys: c.keys,
     caps: Object.assign({ shs: c.shs }, c.sign ? { sign: c.sign } : null),
     connections: {
-      incoming: { net: [{ scope: 'device', transform: 'shs', host: c.host, port: c.port }] },
+      incoming: { net: [{ scope, transform: 'shs', host: c.host, port: c.port }] },
       outgoing: { net: [{ transform: 'shs' }] }
     },
     timers: { connection: 0, reconnect: 5e3, ping: 5 * 60e3, handshake: 5e3, inactivity: 10 * 60e3 },
     friends: { hops: c.hops },
     replicate: { hops: c.hops },
-    gossip: { friends: false, seed: false, local: false, global: false, autoPopulate: false, pub: false },
-    conn: { autostart: false, hops: c.hops, populatePubs: false },
+    gossip: { friends: false, seed: false, local: !!c.lan, global: !!c.lan, autoPopulate: false, pub: false },
+    conn: { autostart: !!(c.lan || c.auto), hops: c.hops, populatePubs: false },
     logging: { level: 'error' }
   }
 }

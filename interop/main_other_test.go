@@ -1,0 +1,7 @@
+//go:build interop && unix && !linux
+
+package interop
+
+import "testing"
+
+func runTests(m *testing.M) int { return m.Run() }
