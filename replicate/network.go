@@ -419,10 +419,13 @@ func (n *Network) accept(l net.Listener) {
 	}
 }
 
-// mayShake counts a connection that has not said who it is, unless there are too many.
+// mayShake counts a connection that has not said who it is, unless there are too many. All that come through one room count as from
+// one address: where else they come from is the room's word.
 func (n *Network) mayShake(conn net.Conn) (release func(), ok bool) {
 	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
-	if err != nil {
+	if tunnel, ok := conn.RemoteAddr().(room.Addr); ok {
+		host = tunnel.Room.String()
+	} else if err != nil {
 		host = conn.RemoteAddr().String()
 	}
 	n.mu.Lock()
