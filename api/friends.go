@@ -1,12 +1,17 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"charkha/identity"
+	"charkha/index"
 	"charkha/muxrpc"
 )
 
@@ -14,9 +19,15 @@ func (a *API) friends() []muxrpc.Method {
 	return []muxrpc.Method{
 		{Name: "friends.follow", Kind: muxrpc.Async, Doc: "publish that we follow a feed, or with {state:false} no longer", Call: a.follow},
 		{Name: "friends.block", Kind: muxrpc.Async, Doc: "publish that we block a feed, or with {state:false} no longer", Call: a.block},
-		{Name: "friends.isFollowing", Kind: muxrpc.Async, Doc: "whether {source} follows {dest}", Call: a.isFollowing},
-		{Name: "friends.isBlocking", Kind: muxrpc.Async, Doc: "whether {source} blocks {dest}", Call: a.isBlocking},
-		{Name: "friends.hops", Kind: muxrpc.Async, Doc: "{feed: distance from us}: 0 ourselves, 1 followed, negative blocked", Call: a.hops},
+		{Name: "friends.isFollowing", Kind: muxrpc.Async, Doc: "whether {source} follows {dest}; {details} answers {response, private}", Call: a.isFollowing},
+		{Name: "friends.isBlocking", Kind: muxrpc.Async, Doc: "whether {source} blocks {dest}; {details} answers {response, private}", Call: a.isBlocking},
+		{Name: "friends.hops", Kind: muxrpc.Async, Doc: "{feed: distance from us, or from {start}}, up to {max}, with {reverse} against the follows: 0 ourselves, 1 followed, negative blocked", Call: a.hops},
+		{Name: "friends.hopStream", Kind: muxrpc.Source, Doc: "{feed: distance} of all with {old}, then of those whose distance changes; live unless {live: false}", Stream: a.hopStream},
+		{Name: "friends.graph", Kind: muxrpc.Async, Doc: "{from: {to: 1 follows, -1 blocks, -2 neither any more}}", Call: a.graph},
+		{Name: "friends.graphStream", Kind: muxrpc.Source, Doc: "what friends.graph answers with {old}, then what changes of it; live unless {live: false}", Stream: a.graphStream},
+		{Name: "friends.get", Kind: muxrpc.Async, Doc: "the graph of older programs, true follows, false blocks, null neither: all, of {source}, on {dest}, or of both", Call: a.friendsGet},
+		{Name: "friends.stream", Kind: muxrpc.Source, Doc: "what friends.get answers, then each change as {from, to, value}", Stream: a.friendsStream},
+		{Name: "friends.createFriendStream", Kind: muxrpc.Source, Doc: "the feeds in range, or {id, hops} of all with {meta}; live unless {live: false}", Stream: a.friendStream},
 	}
 }
 
@@ -78,39 +89,285 @@ func (a *API) publishContact(c contact) (any, error) {
 	return a.sign(content)
 }
 
-func (a *API) pair(req *muxrpc.Request) (source, dest identity.ID, err error) {
+func (a *API) pair(req *muxrpc.Request, is func(source, dest identity.ID) bool) (any, error) {
 	var opts struct {
-		Source *identity.ID `json:"source"`
-		Dest   *identity.ID `json:"dest"`
+		Source  *identity.ID `json:"source"`
+		Dest    *identity.ID `json:"dest"`
+		Details bool         `json:"details"`
 	}
 	if err := req.Decode(&opts); err != nil {
-		return source, dest, err
+		return nil, err
 	}
 	if opts.Source == nil || opts.Dest == nil {
-		return source, dest, errors.New(req.Name + ": the options source and dest are both needed")
+		return nil, errors.New(req.Name + ": the options source and dest are both needed")
 	}
-	return *opts.Source, *opts.Dest, nil
+	answer := is(*opts.Source, *opts.Dest)
+	if opts.Details {
+		return map[string]bool{"response": answer, "private": false}, nil // private contact messages are not read
+	}
+	return answer, nil
 }
 
 func (a *API) isFollowing(ctx context.Context, req *muxrpc.Request) (any, error) {
-	source, dest, err := a.pair(req)
-	if err != nil {
-		return nil, err
-	}
 	a.settle(ctx)
-	return a.Index.Follows(source, dest), nil
+	return a.pair(req, a.Index.Follows)
 }
 
 func (a *API) isBlocking(ctx context.Context, req *muxrpc.Request) (any, error) {
-	source, dest, err := a.pair(req)
-	if err != nil {
+	a.settle(ctx)
+	return a.pair(req, a.Index.Blocks)
+}
+
+func (a *API) hops(ctx context.Context, req *muxrpc.Request) (any, error) {
+	var o struct {
+		Start   *identity.ID `json:"start"`
+		Max     *int         `json:"max"`
+		Reverse bool         `json:"reverse"`
+	}
+	if err := req.Decode(&o); err != nil {
 		return nil, err
 	}
 	a.settle(ctx)
-	return a.Index.Blocks(source, dest), nil
+	if o.Start == nil && o.Max == nil && !o.Reverse {
+		return a.Index.HopsAll(), nil
+	}
+	start, most := a.Key.ID(), a.Hops
+	if o.Start != nil {
+		start = *o.Start
+	}
+	if o.Max != nil && *o.Max >= 0 {
+		most = *o.Max
+	}
+	return a.Index.HopsFrom(start, most, o.Reverse), nil
 }
 
-func (a *API) hops(ctx context.Context, _ *muxrpc.Request) (any, error) {
+// liveOptions are those of streams that are live unless they are told not to be, and begin with what there is when told to.
+type liveOptions struct {
+	Live *bool `json:"live"`
+	Old  bool  `json:"old"`
+	Meta bool  `json:"meta"`
+}
+
+// changes calls do with what look finds, first and whenever the graph has changed, until the stream's options or ctx end it.
+func (a *API) changes(ctx context.Context, o liveOptions, do func(first bool) error) error {
+	for first := true; ; first = false {
+		changed := a.Index.GraphChanged()
+		if err := do(first); err != nil || !isTrue(o.Live) {
+			return err
+		}
+		if !pause(ctx, graphPause, nil, nil) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// graphPause is the least time between two looks at the graph for one stream: in a sync it changes all the time.
+const graphPause = 250 * time.Millisecond
+
+// hopChanges sends the distances that changed since the last time, as objects, the first time all of them when it is asked to.
+func (a *API) hopChanges(ctx context.Context, o liveOptions, send func(map[identity.ID]int) error) error {
 	a.settle(ctx)
-	return a.Index.HopsAll(), nil
+	was := map[identity.ID]int{}
+	return a.changes(ctx, o, func(first bool) error {
+		now := a.Index.HopsAll()
+		moved := map[identity.ID]int{}
+		for id, d := range now {
+			if old, ok := was[id]; !ok || old != d {
+				moved[id] = d
+			}
+		}
+		for id, d := range was {
+			if _, ok := now[id]; !ok && d >= 0 {
+				moved[id] = -2 // nobody speaks of it any more
+			}
+		}
+		was = now
+		if first && !o.Old || len(moved) == 0 && !first {
+			return nil
+		}
+		return send(moved)
+	})
+}
+
+func sendJSON(s *muxrpc.Stream, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return s.SendJSON(data)
+}
+
+func (a *API) hopStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o liveOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	return a.hopChanges(ctx, o, func(moved map[identity.ID]int) error { return sendJSON(s, moved) })
+}
+
+// friendStream sends the feeds in range; with meta also the others, and each with its distance. It tells all, whatever old says: that
+// is what programs of its day expect.
+func (a *API) friendStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o liveOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	o.Old = true
+	first := true
+	return a.hopChanges(ctx, o, func(moved map[identity.ID]int) error {
+		ids := slices.SortedFunc(maps.Keys(moved), func(a, b identity.ID) int {
+			return cmp.Or(moved[a]-moved[b], slices.Compare(a[:], b[:]))
+		})
+		for _, id := range ids {
+			if first && moved[id] < 0 {
+				continue
+			}
+			var item any = id
+			if o.Meta {
+				item = struct {
+					ID   identity.ID `json:"id"`
+					Hops int         `json:"hops"`
+				}{id, moved[id]}
+			}
+			if err := sendJSON(s, item); err != nil {
+				return err
+			}
+		}
+		first = false
+		return nil
+	})
+}
+
+type relations map[identity.ID]map[identity.ID]index.Relation
+
+func (a *API) allRelations() relations {
+	all := relations{}
+	for pair, r := range a.Index.Graph() {
+		if all[pair[0]] == nil {
+			all[pair[0]] = map[identity.ID]index.Relation{}
+		}
+		all[pair[0]][pair[1]] = r
+	}
+	return all
+}
+
+// since is what of a graph is not in an older one.
+func (r relations) since(was relations) relations {
+	moved := relations{}
+	for from, out := range r {
+		for to, v := range out {
+			if old, ok := was[from][to]; ok && old == v {
+				continue
+			}
+			if moved[from] == nil {
+				moved[from] = map[identity.ID]index.Relation{}
+			}
+			moved[from][to] = v
+		}
+	}
+	return moved
+}
+
+func (a *API) graph(ctx context.Context, _ *muxrpc.Request) (any, error) {
+	a.settle(ctx)
+	return a.allRelations(), nil
+}
+
+func (a *API) graphStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o liveOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	a.settle(ctx)
+	was := relations{}
+	return a.changes(ctx, o, func(first bool) error {
+		now := a.allRelations()
+		moved := now.since(was)
+		was = now
+		if first && !o.Old || len(moved) == 0 && !first {
+			return nil
+		}
+		return sendJSON(s, moved)
+	})
+}
+
+// legacy is a relation in the words of ssb-friends before 5: true follows, false blocks, null neither.
+func legacy(r index.Relation) *bool {
+	follows := r >= 0
+	if r == -2 {
+		return nil
+	}
+	return &follows
+}
+
+func (r relations) legacy() map[identity.ID]map[identity.ID]*bool {
+	all := map[identity.ID]map[identity.ID]*bool{}
+	for from, out := range r {
+		all[from] = map[identity.ID]*bool{}
+		for to, v := range out {
+			all[from][to] = legacy(v)
+		}
+	}
+	return all
+}
+
+func (a *API) friendsGet(ctx context.Context, req *muxrpc.Request) (any, error) {
+	var o struct {
+		Source *identity.ID `json:"source"`
+		Dest   *identity.ID `json:"dest"`
+	}
+	if err := req.Decode(&o); err != nil {
+		return nil, err
+	}
+	a.settle(ctx)
+	found := map[identity.ID]*bool{}
+	switch {
+	case o.Source != nil:
+		for to, r := range a.Index.Relations(*o.Source) {
+			found[to] = legacy(r)
+		}
+		if o.Dest != nil {
+			return found[*o.Dest], nil
+		}
+		return found, nil
+	case o.Dest != nil:
+		for pair, r := range a.Index.Graph() {
+			if pair[1] == *o.Dest {
+				found[pair[0]] = legacy(r)
+			}
+		}
+		return found, nil
+	}
+	return a.allRelations().legacy(), nil
+}
+
+func (a *API) friendsStream(ctx context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+	a.settle(ctx)
+	was := relations{}
+	return a.changes(ctx, liveOptions{}, func(first bool) error {
+		now := a.allRelations()
+		moved := now.since(was)
+		was = now
+		if first {
+			return sendJSON(s, now.legacy())
+		}
+		for from, out := range moved {
+			for to, v := range out {
+				change := struct {
+					From  identity.ID `json:"from"`
+					To    identity.ID `json:"to"`
+					Value *bool       `json:"value"`
+				}{from, to, legacy(v)}
+				if err := sendJSON(s, change); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }

@@ -31,6 +31,7 @@ type contacts struct {
 	graph   graph
 	dist    []int16       // by number
 	changed chan struct{} // closed when distances or blocks change
+	edges   chan struct{} // closed when any edge does
 }
 
 // contact is one edge that a message sets.
@@ -51,7 +52,7 @@ type graph struct {
 }
 
 func newContacts(self identity.ID, hops int) *contacts {
-	c := &contacts{self: self, hops: min(hops, maxHops), changed: make(chan struct{})}
+	c := &contacts{self: self, hops: min(hops, maxHops), changed: make(chan struct{}), edges: make(chan struct{})}
 	c.clear()
 	return c
 }
@@ -69,6 +70,7 @@ func (c *contacts) clear() {
 	c.graph.number(c.self)
 	c.measure()
 	c.tell()
+	c.tellEdges()
 }
 
 func (c *contacts) load(txn *badger.Txn) error {
@@ -159,17 +161,21 @@ func (c *contacts) committed() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	moved, changed := false, false
+	moved, changed, any := false, false, false
 	for _, e := range c.pending {
 		from, to, old := c.graph.set(e)
 		if old == e.edge {
 			continue
 		}
+		any = true
 		changed = changed || old == blocks || e.edge == blocks
 		c.grow()
 		moved = moved || c.matters(from, to, old, e.edge)
 	}
 	c.pending = c.pending[:0]
+	if any {
+		c.tellEdges()
+	}
 	if moved && c.measure() || changed {
 		c.tell()
 	}
@@ -259,7 +265,7 @@ func (c *contacts) matters(from, to uint32, old, now edge) bool {
 // measure computes the distances anew and reports whether one changed. mu is held for writing.
 func (c *contacts) measure() bool {
 	old := c.dist
-	c.dist = c.graph.distances(c.hops)
+	c.dist = c.graph.distances(0, c.hops)
 	for len(old) < len(c.dist) {
 		old = append(old, unknown)
 	}
@@ -272,15 +278,20 @@ func (c *contacts) tell() {
 	c.changed = make(chan struct{})
 }
 
-// distances measures from feed number 0 on, by number: 0 itself, positive over follows up to most, negative where a block or
+func (c *contacts) tellEdges() {
+	close(c.edges)
+	c.edges = make(chan struct{})
+}
+
+// distances measures from a feed on, by number: 0 itself, positive over follows up to most, negative where a block or
 // an ended relation is nearer, unknown else.
-func (g *graph) distances(most int) []int16 {
+func (g *graph) distances(start uint32, most int) []int16 {
 	dist := make([]int16, len(g.ids))
 	for i := range dist {
 		dist[i] = unknown
 	}
-	dist[0] = 0
-	level := []uint32{0} // the feeds at distance at
+	dist[start] = 0
+	level := []uint32{start} // the feeds at distance at
 	for at := int16(0); int(at) < most && len(level) > 0; at++ {
 		var next []uint32
 		for _, from := range level {

@@ -156,7 +156,7 @@ func TestVectorReport(t *testing.T) {
 		followed.set(contact{m.Author(), c.Contact, e})
 	}
 	reported := map[identity.ID]int{}
-	for n, d := range followed.distances(most) {
+	for n, d := range followed.distances(0, most) {
 		if d >= 0 {
 			reported[followed.ids[n]] = int(d)
 		}
