@@ -22,6 +22,7 @@ const (
 
 // contacts is the follow graph and the distances in it. A row is from, to -> edge.
 type contacts struct {
+	stateless
 	self identity.ID // fixed
 	hops int         // fixed
 

@@ -60,7 +60,7 @@ func checkSame(t testing.TB, x *running) {
 	if diff := cmp.Diff(anew.HopsAll(), x.HopsAll()); diff != "" {
 		t.Errorf("distances differ from those of an index built anew (-anew +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(places(timelineOf(t, anew.Index, 0)), places(timelineOf(t, x.Index, 0))); diff != "" {
+	if diff := cmp.Diff(placesOf(timelineOf(t, anew.Index, 0)), placesOf(timelineOf(t, x.Index, 0))); diff != "" {
 		t.Errorf("the timeline differs from that of an index built anew (-anew +got):\n%s", diff)
 	}
 	if err := anew.stop(); err != nil {
@@ -68,7 +68,7 @@ func checkSame(t testing.TB, x *running) {
 	}
 }
 
-func places(posts []log.Message) (all []string) {
+func placesOf(posts []log.Message) (all []string) {
 	for _, m := range posts {
 		all = append(all, fmt.Sprintf("%s/%d", m.Author().Short(), m.Sequence()))
 	}
@@ -81,7 +81,7 @@ func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	raws := mixed(t, 1, 60)
 	self := key(0).ID()
-	for _, view := range []string{"contacts", "names", "timeline"} {
+	for _, view := range []string{"contacts", "names", "pubs", "messages"} {
 		for _, done := range []bool{false, true} {
 			for nth := range 3 {
 				t.Run(fmt.Sprint(view, " ", nth, " done ", done), func(t *testing.T) {
@@ -346,7 +346,7 @@ func TestLogLostItsEnd(t *testing.T) {
 	}
 	x := start(t, Options{Dir: dir, Log: cut, Self: a.id(), Hops: 1}).caughtUp()
 	checkSame(t, x)
-	if got := places(timelineOf(t, x.Index, 0)); len(got) != 1 {
+	if got := placesOf(timelineOf(t, x.Index, 0)); len(got) != 1 {
 		t.Errorf("timeline is %v, want one post", got)
 	}
 	store(t, cut, a.sign(t, contentUnfollow(b.id())))
@@ -373,26 +373,27 @@ func TestLogLostAFeedInTheMiddle(t *testing.T) {
 	if at := x.Cursor(); at != 3 {
 		t.Fatalf("the index goes on at %d, want 3", at)
 	}
-	if got := places(timelineOf(t, x.Index, 0)); len(got) != 0 {
+	if got := placesOf(timelineOf(t, x.Index, 0)); len(got) != 0 {
 		t.Errorf("timeline has %v, which the log has lost", got)
 	}
 	store(t, cut, lost...)
 	x.caughtUp()
 	if got := timelineOf(t, x.Index, 0); len(got) != 2 || got[0].Sequence() != 1 || got[1].Sequence() != 2 {
-		t.Errorf("timeline is %v, want each post once, the newest first", places(got))
+		t.Errorf("timeline is %v, want each post once, the newest first", placesOf(got))
 	}
 }
 
 // bulky is a view whose rows are too many for one transaction.
 type bulky struct {
-	timeline
+	stateless
 	begun, done int
 }
 
-func (b *bulky) name() string { return "bulky" }
-func (b *bulky) prefix() byte { return 'Z' }
-func (b *bulky) begin()       { b.begun++ }
-func (b *bulky) committed()   { b.done++ }
+func (b *bulky) name() string    { return "bulky" }
+func (b *bulky) version() uint32 { return 1 }
+func (b *bulky) prefix() byte    { return 'Z' }
+func (b *bulky) begin()          { b.begun++ }
+func (b *bulky) committed()      { b.done++ }
 func (b *bulky) add(txn *badger.Txn, m *message) error {
 	key := m.Key()
 	return txn.Set(append([]byte{'Z'}, key[:]...), make([]byte, 50_000))
@@ -534,7 +535,7 @@ func TestViewThatIsBehindJoins(t *testing.T) {
 		switch {
 		case view == "names":
 			<-release
-		case view == "timeline" && done:
+		case view == "messages" && done:
 			seen <- struct{}{}
 		}
 		return nil

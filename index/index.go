@@ -1,8 +1,10 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -25,6 +27,11 @@ type Options struct {
 	Hops   int          // the range: how many follows away a feed may be; 0 is only our own
 	Logger *slog.Logger // nil: nothing is logged
 
+	// Unbox opens an encrypted message: its content in JSON; false: it is not for us. It is called by several goroutines at once,
+	// and must say the same each time. nil: nothing is opened. Whether there is one is a part of the version of the views that
+	// see opened messages: they are built anew when that changes.
+	Unbox func(m *log.Message) (content []byte, ok bool)
+
 	// fault is called before and after each commit of a view; an error stands for its failure. Tests only.
 	fault func(view string, done bool) error
 	// batch is how many messages are in one transaction at most. 0: 2000.
@@ -37,7 +44,7 @@ type Index struct {
 	db       *badger.DB  // fixed after Open; safe for concurrent use
 	contacts *contacts   // fixed after Open; has its own lock
 	names    names       // has no state
-	timeline timeline    // has no state
+	messages *messages   // fixed after Open; has its own lock
 	pubs     *pubs       // fixed after Open; has its own lock
 	views    []*follower // fixed after Open
 
@@ -66,20 +73,58 @@ type view interface {
 	begin()
 	// add makes the rows of a message.
 	add(txn *badger.Txn, m *message) error
+	// finish writes what add has gathered, at the end of the transaction.
+	finish(txn *badger.Txn) error
 	// committed is called when the rows of all messages since begin are on disk.
 	committed()
 	// clear forgets everything in memory.
 	clear()
 }
 
+// stateless is a view that keeps nothing in memory and writes each row at once.
+type stateless struct{}
+
+func (stateless) load(*badger.Txn) error   { return nil }
+func (stateless) begin()                   {}
+func (stateless) finish(*badger.Txn) error { return nil }
+func (stateless) committed()               {}
+func (stateless) clear()                   {}
+
 // message is what views see of a message: what several of them ask is made once.
 type message struct {
 	log.Message
-	kind string // its type
+	content []byte // an object; nil when it is encrypted and we cannot open it
+	kind    string // content.type, "" if there is none
+	opened  bool   // the content was encrypted
 }
 
-// Type is content.type, "" when the content is encrypted.
-func (m *message) Type() string { return m.kind }
+// Type is the type of a public message, "" when it is encrypted.
+func (m *message) Type() string {
+	if m.opened {
+		return ""
+	}
+	return m.kind
+}
+
+// read makes what views see of a message.
+func (x *Index) read(m log.Message) message {
+	if !m.Private() {
+		return message{Message: m, content: m.Content(), kind: m.Type()}
+	}
+	if x.o.Unbox != nil {
+		content, ok := x.o.Unbox(&m)
+		if content = bytes.TrimSpace(content); ok && len(content) > 0 && content[0] == '{' && json.Valid(content) {
+			kind := ""
+			top(content, func(key, value []byte) {
+				if text, ok := spelledText(value); ok && string(key) == "type" {
+					kind = unquote(text)
+				}
+			})
+			return message{Message: m, content: content, kind: kind, opened: true}
+		}
+	}
+	return message{Message: m}
+}
 
 // follower keeps one view up to date.
 type follower struct {
@@ -129,8 +174,8 @@ func Open(o Options) (*Index, error) {
 		return nil, fmt.Errorf("index: open %s: %w", o.Dir, err)
 	}
 	x := &Index{o: o, db: db, moved: make(chan struct{})}
-	x.contacts, x.pubs = newContacts(o.Self, o.Hops), newPubs()
-	for _, v := range []view{x.contacts, x.names, x.timeline, x.pubs} {
+	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
+	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages} {
 		f := &follower{view: v, x: x}
 		x.views = append(x.views, f)
 		if err := f.open(); err != nil {
@@ -156,6 +201,20 @@ func (x *Index) look(do func(txn *badger.Txn) error) error {
 	}
 	return x.db.View(do)
 }
+
+// versionNow is the version of the rows that the view would write.
+func (f *follower) versionNow() uint32 {
+	if f.x.o.Unbox != nil && bytes.IndexByte([]byte(seeOpened), f.prefix()) >= 0 {
+		return f.version() | withOpened
+	}
+	return f.version()
+}
+
+// seeOpened are the prefixes of the views that see opened messages.
+const seeOpened = "TLW"
+
+// withOpened marks the versions of views that were built with Options.Unbox.
+const withOpened = 1 << 31
 
 func (f *follower) cursorKey() []byte { return []byte{cursorByte, f.prefix()} }
 
@@ -203,8 +262,8 @@ func (f *follower) open() error {
 	logger := f.x.o.Logger.With("view", f.name())
 	switch {
 	case !found:
-	case c.version != f.version():
-		logger.Info("view has another version and is built anew", "version", c.version, "want", f.version())
+	case c.version != f.versionNow():
+		logger.Info("view has another version and is built anew", "version", c.version, "want", f.versionNow())
 	case !f.x.holds(c.at, c.last):
 		logger.Warn("view does not belong to the log and is built anew", "at", c.at, "msg", c.last)
 	default:
@@ -281,7 +340,7 @@ func (x *Index) follow(ctx context.Context, at log.Offset) error {
 		if err != nil {
 			return err
 		}
-		batch = append(batch, message{m, m.Type()})
+		batch = append(batch, x.read(m))
 		// Write when there is no more at once: the last message stands right before Len.
 		if len(batch) == x.o.batch || m.Offset()+1 >= x.o.Log.Len() {
 			x.turn.Lock()
@@ -344,7 +403,7 @@ func (x *Index) catchUpTo(ctx context.Context, views []*follower, from, to log.O
 			to = min(to, m.Offset())
 			break
 		}
-		batch = append(batch, message{m, m.Type()})
+		batch = append(batch, x.read(m))
 	}
 	if len(batch) == 0 {
 		return to, nil
@@ -396,13 +455,16 @@ func (f *follower) commit(batch []message) error {
 	}
 	f.begin()
 	last := &batch[len(batch)-1]
-	c := cursor{f.version(), last.Offset() + 1, last.Key()}
+	c := cursor{f.versionNow(), last.Offset() + 1, last.Key()}
 	err := f.x.db.Update(func(txn *badger.Txn) error {
 		for i := range batch {
 			m := &batch[i]
 			if err := f.add(txn, m); err != nil {
 				return fmt.Errorf("message %s/%d: %w", m.Author().Short(), m.Sequence(), err)
 			}
+		}
+		if err := f.finish(txn); err != nil {
+			return err
 		}
 		return txn.Set(f.cursorKey(), c.bytes())
 	})

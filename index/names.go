@@ -14,15 +14,11 @@ import (
 
 // names is what people call people: the last name that each author gave each feed. A row is feed, author -> name. Nothing of it
 // is kept in memory, which the many names that a hostile author makes up would fill.
-type names struct{}
+type names struct{ stateless }
 
-func (names) name() string           { return "names" }
-func (names) version() uint32        { return 2 }
-func (names) prefix() byte           { return 'N' }
-func (names) load(*badger.Txn) error { return nil }
-func (names) begin()                 {}
-func (names) committed()             {}
-func (names) clear()                 {}
+func (names) name() string    { return "names" }
+func (names) version() uint32 { return 2 }
+func (names) prefix() byte    { return 'N' }
 
 func nameKey(feed, author identity.ID) []byte {
 	return append(append([]byte{names{}.prefix()}, feed[:]...), author[:]...)

@@ -14,6 +14,7 @@ import (
 // pubs is where people say that pubs are: the last address that each author gave for each pub, in messages of type "pub" (npm
 // ssb-invite writes them, ssb-gossip and ssb-conn read them). A row is author, pub -> multiserver address.
 type pubs struct {
+	stateless
 	added bool // a row, in the transaction; the follower's
 
 	mu      sync.Mutex
@@ -22,12 +23,10 @@ type pubs struct {
 
 func newPubs() *pubs { return &pubs{changed: make(chan struct{})} }
 
-func (*pubs) name() string           { return "pubs" }
-func (*pubs) version() uint32        { return 1 }
-func (*pubs) prefix() byte           { return 'P' }
-func (*pubs) load(*badger.Txn) error { return nil }
-func (p *pubs) begin()               { p.added = false }
-func (*pubs) clear()                 {}
+func (*pubs) name() string    { return "pubs" }
+func (*pubs) version() uint32 { return 1 }
+func (*pubs) prefix() byte    { return 'P' }
+func (p *pubs) begin()        { p.added = false }
 
 func (p *pubs) committed() {
 	if !p.added {

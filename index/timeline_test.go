@@ -154,7 +154,7 @@ func TestTimelineOverManyPieces(t *testing.T) {
 		seq int64
 	}
 	var want []stamp
-	for i := range 5 * timelineChunk / 2 {
+	for i := range 5 * rowsChunk / 2 {
 		a := []*author{me, friend, stranger}[rng.IntN(3)]
 		at := 1500000000000 + rng.Int64N(300)
 		raws = append(raws, a.signAt(t, fmt.Sprint(at), contentPost(fmt.Sprint(i))))
@@ -188,13 +188,13 @@ func TestTimelineOverManyPieces(t *testing.T) {
 			t.Errorf("post %v is not in the timeline", s)
 		}
 	}
-	for _, limit := range []int{1, timelineChunk - 1, timelineChunk, timelineChunk + 1, len(all) - 1, len(all), len(all) + 1, -1} {
+	for _, limit := range []int{1, rowsChunk - 1, rowsChunk, rowsChunk + 1, len(all) - 1, len(all), len(all) + 1, -1} {
 		part := timelineOf(t, x.Index, limit)
 		n := limit
 		if limit < 0 || limit > len(all) {
 			n = len(all)
 		}
-		if diff := cmp.Diff(places(all[:n]), places(part)); diff != "" {
+		if diff := cmp.Diff(placesOf(all[:n]), placesOf(part)); diff != "" {
 			t.Errorf("with limit %d (-want +got):\n%s", limit, diff)
 		}
 	}

@@ -1,0 +1,504 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"charkha/identity"
+	"charkha/log"
+)
+
+// messages is where messages are: by author, by type, by the time that they claim, posts by thread. A message's time is what
+// its author claims, or when it arrived, whichever is earlier: a claim of the future does not keep a message on top.
+//
+//	T a number           the feed id of an author: authors have numbers, in the order in which they appear
+//	T c place/64         columns: author, sequence and time of 64 places in the order of arrival, 16 bytes each
+//	T s ...              sets
+//	T t time, place      flags, author, sequence; and of a post, which thread it is in
+type messages struct {
+	stateless
+	sets    setWriter
+	term    []byte                 // used again
+	pending map[uint64][]byte      // columns of the transaction, by place/64; the follower's
+	fresh   []identity.ID          // authors of the transaction; the follower's
+	added   map[identity.ID]uint32 // the same
+
+	mu      sync.RWMutex
+	numbers map[identity.ID]uint32
+	ids     []identity.ID // by number
+
+	cache columnCache
+}
+
+func newMessages() *messages {
+	v := &messages{}
+	v.clear()
+	return v
+}
+
+func (*messages) name() string    { return "messages" }
+func (*messages) version() uint32 { return 3 }
+func (*messages) prefix() byte    { return 'T' }
+
+func (v *messages) clear() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.numbers, v.ids = map[identity.ID]uint32{}, nil
+	v.cache.clear()
+}
+
+func (v *messages) load(txn *badger.Txn) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return rows(txn, []byte{v.prefix(), 'a'}, func(key, value []byte) error {
+		if len(key) != 4 || len(value) != 32 || binary.BigEndian.Uint32(key) != uint32(len(v.ids)) {
+			return errRow
+		}
+		id := identity.ID(value)
+		v.numbers[id] = uint32(len(v.ids))
+		v.ids = append(v.ids, id)
+		return nil
+	})
+}
+
+func (v *messages) begin() {
+	v.sets.begin()
+	v.pending, v.added, v.fresh = map[uint64][]byte{}, map[identity.ID]uint32{}, nil
+}
+
+// number is the number of an author, a new one if need be.
+func (v *messages) number(txn *badger.Txn, id identity.ID) (uint32, error) {
+	if n, ok := v.numbers[id]; ok { // only committed changes it, on this goroutine
+		return n, nil
+	}
+	n, ok := v.added[id]
+	if ok {
+		return n, nil
+	}
+	n = uint32(len(v.ids) + len(v.fresh))
+	v.added[id] = n
+	v.fresh = append(v.fresh, id)
+	return n, txn.Set(binary.BigEndian.AppendUint32([]byte{v.prefix(), 'a'}, n), id[:])
+}
+
+func (v *messages) committed() {
+	if len(v.fresh) == 0 {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, id := range v.fresh {
+		v.numbers[id] = uint32(len(v.ids))
+		v.ids = append(v.ids, id)
+	}
+	v.fresh, v.added = nil, nil
+}
+
+// author is the feed id of an author's number.
+func (v *messages) author(n uint32) (identity.ID, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if int(n) >= len(v.ids) {
+		return identity.ID{}, false
+	}
+	return v.ids[n], true
+}
+
+func (v *messages) numberOf(id identity.ID) (uint32, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	n, ok := v.numbers[id]
+	return n, ok
+}
+
+// timeOf is a message's time, which is never negative: such floats sort like their bits. Claims before 1970 are all 0.
+func timeOf(m *log.Message) float64 { return max(0, min(m.Timestamp(), m.Received())) }
+
+// place is where a message is: what the columns say of it.
+type place struct {
+	at     log.Offset
+	author uint32
+	seq    uint32
+	time   float64
+}
+
+const (
+	columnRows = 64
+	columnSize = 16
+)
+
+func columnKey(chunk uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{(*messages).prefix(nil), 'c'}, chunk)
+}
+
+func (p place) put(row []byte) {
+	b := row[uint64(p.at)%columnRows*columnSize:]
+	binary.BigEndian.PutUint32(b, p.author)
+	binary.BigEndian.PutUint32(b[4:], p.seq)
+	binary.BigEndian.PutUint64(b[8:], math.Float64bits(p.time))
+}
+
+// placeIn reads a column; false: there is no message.
+func placeIn(row []byte, at log.Offset) (place, bool) {
+	b := row[uint64(at)%columnRows*columnSize:]
+	p := place{at, binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]), math.Float64frombits(binary.BigEndian.Uint64(b[8:]))}
+	return p, p.seq != 0
+}
+
+// What a row of the messages by time says of a message.
+const (
+	isBoxed  = 1 << iota // encrypted
+	isOpened             // and we could open it
+	isPost               // of type post; opened, if it is boxed
+	isReply              // a post in a thread that it did not begin
+	isWhole              // begins a thread: it has neither root, branch nor fork
+)
+
+// row is a message in the order of their times.
+type row struct {
+	place
+	flags byte
+	root  identity.MsgID // of a reply
+}
+
+func timeKey(time float64, at log.Offset) []byte {
+	key := binary.BigEndian.AppendUint64([]byte{(*messages).prefix(nil), 't'}, math.Float64bits(time))
+	return binary.BigEndian.AppendUint64(key, uint64(at))
+}
+
+func (r *row) value() []byte {
+	b := make([]byte, 0, 1+10+32)
+	b = append(b, r.flags)
+	b = binary.AppendUvarint(b, uint64(r.author))
+	b = binary.AppendUvarint(b, uint64(r.seq))
+	if r.flags&isReply != 0 {
+		b = append(b, r.root[:]...)
+	}
+	return b
+}
+
+func parseTimeRow(key, value []byte) (r row, err error) {
+	if len(key) != 2+8+8 || len(value) < 1 {
+		return r, errRow
+	}
+	r.time = math.Float64frombits(binary.BigEndian.Uint64(key[2:]))
+	r.at = log.Offset(binary.BigEndian.Uint64(key[10:]))
+	r.flags, value = value[0], value[1:]
+	for _, v := range []*uint32{&r.author, &r.seq} {
+		x, n := binary.Uvarint(value)
+		if n <= 0 || x > math.MaxUint32 {
+			return r, errRow
+		}
+		*v, value = uint32(x), value[n:]
+	}
+	if r.flags&isReply != 0 {
+		if len(value) != 32 {
+			return r, errRow
+		}
+		r.root = identity.MsgID(value)
+	}
+	return r, nil
+}
+
+// rootOf is the thread that a content says it is in, as ssb-threads reads it: its fork, else its root. whole: it says that it
+// is in none.
+func rootOf(content []byte) (root identity.MsgID, reply, whole bool) {
+	whole = true
+	var fork, base []byte
+	top(content, func(key, value []byte) {
+		switch string(key) {
+		case "fork":
+			fork = value
+		case "root":
+			base = value
+		case "branch":
+		default:
+			return
+		}
+		whole = whole && !truthy(value)
+	})
+	for _, v := range [][]byte{fork, base} {
+		if text, ok := spelledText(v); ok {
+			if id, err := identity.ParseMsgID(text); err == nil {
+				return id, true, whole
+			}
+		}
+	}
+	return root, false, whole
+}
+
+// The kinds of sets that messages keeps, behind the letters of whom their terms come from: public contents, or opened ones.
+const (
+	setEvery  = 'e'
+	setAuthor = 'a'
+	setType   = 't'
+	setBoxed  = 'b'
+	setThread = 'r' // posts whose root or fork is a message
+)
+
+const (
+	publicSet = 'p'
+	openedSet = 'o'
+)
+
+func messageSet(term []byte, opened bool, kind byte) []byte {
+	return append(term, (*messages).prefix(nil), 's', namespace(opened), kind)
+}
+
+func namespace(opened bool) byte {
+	if opened {
+		return openedSet
+	}
+	return publicSet
+}
+
+// typeMost is how many bytes of a type are kept. Those of public messages have 52 characters at most, but opened contents say
+// what they like.
+const typeMost = 160
+
+func typeSet(term []byte, opened bool, typ string) []byte {
+	return appendText(messageSet(term, opened, setType), typ[:min(len(typ), typeMost)])
+}
+
+func (v *messages) add(txn *badger.Txn, m *message) error {
+	author, err := v.number(txn, m.Author())
+	if err != nil {
+		return err
+	}
+	r := row{place: place{m.Offset(), author, uint32(m.Sequence()), timeOf(&m.Message)}}
+	at := uint64(m.Offset())
+	put := func(opened bool, kind byte, rest ...byte) {
+		v.term = append(messageSet(v.term[:0], opened, kind), rest...)
+		v.sets.add(v.term, at)
+	}
+	put(false, setEvery)
+	put(false, setAuthor, binary.BigEndian.AppendUint32(nil, author)...)
+	if m.Private() {
+		r.flags |= isBoxed
+		put(false, setBoxed)
+	}
+	if m.opened {
+		r.flags |= isOpened
+		put(true, setEvery)
+	}
+	if m.content != nil {
+		v.term = typeSet(v.term[:0], m.opened, m.kind)
+		v.sets.add(v.term, at)
+		if m.kind == "post" {
+			r.flags |= isPost
+			root, reply, whole := rootOf(m.content)
+			if whole {
+				r.flags |= isWhole
+			}
+			if reply {
+				r.flags |= isReply
+				r.root = root
+				put(m.opened, setThread, root[:]...)
+			}
+		}
+	}
+	column := v.pending[at/columnRows]
+	if column == nil {
+		column = make([]byte, columnRows*columnSize)
+		item, err := txn.Get(columnKey(at / columnRows))
+		if err == nil {
+			err = item.Value(func(b []byte) error { copy(column, b); return nil })
+		}
+		if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+			return err
+		}
+		v.pending[at/columnRows] = column
+	}
+	r.put(column)
+	return txn.Set(timeKey(r.time, r.at), r.value())
+}
+
+func (v *messages) finish(txn *badger.Txn) error {
+	for chunk, column := range v.pending {
+		if err := txn.Set(columnKey(chunk), column); err != nil {
+			return err
+		}
+	}
+	return v.sets.flush(txn)
+}
+
+// columnCache keeps the columns that were read lately and that do not change any more: 4 MB.
+type columnCache struct {
+	mu   sync.Mutex
+	of   [4096]uint64 // chunk+1
+	rows [4096][]byte
+}
+
+func (c *columnCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of, c.rows = [4096]uint64{}, [4096][]byte{}
+}
+
+func (c *columnCache) get(chunk uint64) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := chunk % 4096; c.of[i] == chunk+1 {
+		return c.rows[i]
+	}
+	return nil
+}
+
+func (c *columnCache) put(chunk uint64, column []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.of[chunk%4096], c.rows[chunk%4096] = chunk+1, column
+}
+
+// columns reads where messages are.
+type columns struct {
+	v     *messages
+	txn   *badger.Txn
+	whole uint64 // chunks below it do not change
+	chunk uint64 // in hand, +1
+	row   []byte
+}
+
+// at is where a message is; false: there is none.
+func (c *columns) at(at log.Offset) (place, bool, error) {
+	chunk := uint64(at) / columnRows
+	if c.chunk != chunk+1 {
+		column := c.v.cache.get(chunk)
+		if column == nil {
+			item, err := c.txn.Get(columnKey(chunk))
+			if errors.Is(err, badger.ErrKeyNotFound) {
+				return place{}, false, nil
+			}
+			if err == nil {
+				column, err = item.ValueCopy(nil)
+			}
+			if err == nil && len(column) != columnRows*columnSize {
+				err = errRow
+			}
+			if err != nil {
+				return place{}, false, err
+			}
+			if chunk < c.whole {
+				c.v.cache.put(chunk, column)
+			}
+		}
+		c.chunk, c.row = chunk+1, column
+	}
+	p, ok := placeIn(c.row, at)
+	return p, ok, nil
+}
+
+// message reads the message of a place from the log; false: it is not there any more. A power cut may have taken it, and it may
+// have come again at another place.
+func (x *Index) message(p place) (m log.Message, ok bool, err error) {
+	id, ok := x.messages.author(p.author)
+	if !ok {
+		return m, false, nil
+	}
+	m, err = x.o.Log.At(id, int64(p.seq))
+	if errors.Is(err, log.ErrNotFound) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("index: %w", err)
+	}
+	return m, m.Offset() == p.at, nil
+}
+
+// rowsChunk is how many rows are read in one transaction: an open one keeps old files alive.
+const rowsChunk = 200
+
+// byTime yields the rows of messages by time, from one behind a key on; those of prefix only. It holds no transaction while
+// it yields.
+func (x *Index) byTime(behind []byte, reverse bool) iter.Seq2[row, error] {
+	return func(yield func(row, error) bool) {
+		prefix := []byte{x.messages.prefix(), 't'}
+		from := behind
+		chunk := make([]row, 0, rowsChunk)
+		for size := 32; ; size = min(2*size, rowsChunk) {
+			chunk = chunk[:0]
+			err := x.look(func(txn *badger.Txn) error {
+				it := txn.NewIterator(badger.IteratorOptions{Reverse: reverse, Prefix: prefix})
+				defer it.Close()
+				for it.Seek(from); it.Valid() && len(chunk) < size; it.Next() {
+					key := it.Item().Key()
+					if string(key) == string(from) {
+						continue // the last of the chunk before
+					}
+					err := it.Item().Value(func(value []byte) error {
+						r, err := parseTimeRow(key, value)
+						chunk = append(chunk, r)
+						return err
+					})
+					if err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(row{}, err)
+				return
+			}
+			for _, r := range chunk {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if len(chunk) < size {
+				return
+			}
+			last := chunk[len(chunk)-1]
+			from = timeKey(last.time, last.at)
+		}
+	}
+}
+
+// latest and earliest are behind no row, seen in a direction.
+func allTimes(reverse bool) []byte {
+	if reverse {
+		return []byte{(*messages).prefix(nil), 't' + 1}
+	}
+	return []byte{(*messages).prefix(nil), 't'}
+}
+
+// Timeline yields the public posts of the feeds in range, the newest first, at most limit of them; 0 is no limit. Range and
+// blocks are those of when a post is yielded; what arrives meanwhile is in the next call's. An error ends it.
+func (x *Index) Timeline(limit int) iter.Seq2[log.Message, error] {
+	return func(yield func(log.Message, error) bool) {
+		left := limit
+		for r, err := range x.byTime(allTimes(true), true) {
+			if err != nil {
+				yield(log.Message{}, err)
+				return
+			}
+			if r.flags&(isPost|isBoxed) != isPost {
+				continue
+			}
+			id, ok := x.messages.author(r.author)
+			if !ok || !x.Wanted(id) {
+				continue
+			}
+			m, ok, err := x.message(r.place)
+			if err != nil {
+				yield(log.Message{}, err)
+				return
+			}
+			if !ok {
+				continue
+			}
+			if !yield(m, nil) {
+				return
+			}
+			if left--; left == 0 {
+				return
+			}
+		}
+	}
+}
