@@ -37,16 +37,16 @@ type Config struct {
 	HMACKey     *[32]byte // not for DB2
 	Dir         string    // where it keeps its data; a folder of the test's own when empty
 	Seed        *[32]byte // of its identity; a new one when nil
-	Host        string    // where it listens: 127.0.0.1 when empty; another only with LAN
+	Host        string    // where it listens: 127.0.0.1 when empty; another only Within
 	Port        int       // 0: any free one; LAN needs 8008
 	Hops        int       // 0: two
 	HistoryOnly bool      // replicates with createHistoryStream, without EBT
 	Rooms       bool      // DB2: is a client of rooms
 	Invites     bool      // Server: makes and takes invites
 	Auto        bool      // DB2: dials whom it hears of, as apps do
-	LAN         bool      // DB2, with ssb-lan, and Server, with ssb-local: find peers by themselves; with a Host, they are found
+	LAN         bool      // DB2, with ssb-lan, and Server, with ssb-local: find peers by themselves, and with a Host are found; only Within
 
-	// Within runs what starts the peer there where it is to be, as Host.Do of package netns does. nil: here.
+	// Within runs what starts the peer there where it is to be, in a network of the test's own: Host.Do of package netns. nil: here.
 	Within func(start func() error) error
 }
 
@@ -130,8 +130,9 @@ func Start(t testing.TB, c Config) *Peer {
 	if c.Host != "" {
 		config["host"] = c.Host
 	}
-	if c.Within == nil {
-		c.Within = func(start func() error) error { return start() }
+	within := c.Within
+	if config["apart"] = within != nil; within == nil {
+		within = func(start func() error) error { return start() }
 	}
 	arg, err := json.Marshal(config)
 	if err != nil {
@@ -149,7 +150,7 @@ func Start(t testing.TB, c Config) *Peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Within(p.cmd.Start); err != nil {
+	if err := within(p.cmd.Start); err != nil {
 		t.Fatal(err)
 	}
 	ready := make(chan reply, 1)

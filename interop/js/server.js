@@ -1,6 +1,6 @@
 'use strict'
 // A peer that runs npm ssb-server with the plugins that `ssb-server start` uses, without those that listen elsewhere or look
-// for neighbours (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth) and those that only serve local apps.
+// for neighbours unless they are wanted (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth) and those that only serve local apps.
 
 const { createRequire } = require('module')
 const { call, collect, common, config, freePort, serve, stack } = require('./lib/driver')
@@ -13,7 +13,7 @@ async function main () {
   c.port = c.port || await freePort(c.host)
   const plugins = ['ssb-private1', 'ssb-master', 'ssb-gossip', 'ssb-replicate', 'ssb-friends', 'ssb-blobs', 'ssb-ooo']
   if (c.ebt) plugins.push('ssb-ebt')
-  if (c.invites) plugins.push('ssb-invite')
+  if (c.invites) plugins.push('ssb-invite', 'ssb-ws') // "modern" invites are to addresses of WebSockets
   if (c.lan) plugins.push('ssb-local')
   const Server = inside('ssb-server').createSsbServer()
   for (const name of plugins) Server.use(inside(name))
@@ -21,6 +21,7 @@ async function main () {
   if (c.lan) settings.port = c.port // where ssb-local sends to, and listens
   if (c.invites) {
     settings.connections.incoming.net[0].scope = 'public' // it makes invites to public addresses
+    settings.connections.incoming.ws = [{ scope: 'public', transform: 'shs', host: c.host, port: await freePort(c.host) }]
     settings.allowPrivate = true // on loopback all the same
   }
   const sbot = Server(settings)

@@ -32,19 +32,20 @@ function say (line) {
 //   seed  32 bytes, base64: the identity. Without one it is read from or made in dir/secret
 //   sign  HMAC key of the network, base64, or null
 //   port  0 or absent: any free one
-//   host  where it listens: 127.0.0.1, or with lan another
+//   apart true: the process is in a network that the test made
+//   host  where it listens: 127.0.0.1, or apart another
 //   hops  how far to replicate, 2
 //   ebt   false: replicate with createHistoryStream only
 //   rooms    true: db2.js is a client of rooms
 //   invites  true: server.js makes and takes invites
 //   auto     true: db2.js dials whom it hears of, as apps do
 //   lan      true: db2.js (ssb-lan) and server.js (ssb-local) look for neighbours on the local network and dial them; they announce
-//            themselves there unless the host is 127.0.0.1. Only for networks that the test made
+//            themselves there unless the host is 127.0.0.1. Only apart
 function config () {
   const c = Object.assign({ host: '127.0.0.1', port: 0, hops: 2, ebt: true, sign: null }, JSON.parse(process.argv[2]))
   if (!c.dir || !c.shs) throw new Error('config needs dir and shs')
   if (c.shs === require('ssb-caps').shs) throw new Error('tests do not join the public network')
-  if (c.host !== '127.0.0.1' && !c.lan) throw new Error('peers listen on 127.0.0.1 only')
+  if ((c.host !== '127.0.0.1' || c.lan) && !c.apart) throw new Error('peers listen on 127.0.0.1 only')
   if (c.lan && !c.port) throw new Error('ssb-local listens for neighbours at the port of the peer: it is needed')
   fs.mkdirSync(c.dir, { recursive: true })
   c.keys = c.seed
