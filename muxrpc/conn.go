@@ -665,7 +665,7 @@ func (c *Conn) request(h header, body []byte) error {
 		cancel(err)
 		return c.refuse(h, err) // to nobody, if the connection has ended
 	}
-	req := &Request{Name: name, Kind: m.Kind, Args: args, Conn: c, Peer: c.o.Peer}
+	req := &Request{Name: name, Kind: m.Kind, Args: args, Conn: c, Peer: c.o.Peer, declared: m.Args}
 	c.handlers.Go(func() { c.serve(s, m, req, len(body)) })
 	return nil
 }
@@ -682,13 +682,21 @@ func (c *Conn) serve(s *Stream, m *Method, req *Request, size int) {
 		s.cancel(ErrEnded)
 	}()
 	if m.Kind.streams() {
-		err := c.guard(req, func() error { return m.Stream(s.ctx, req, s) })
+		err := c.guard(req, func() error {
+			if err := req.check(); err != nil {
+				return err
+			}
+			return m.Stream(s.ctx, req, s)
+		})
 		_ = s.CloseSend(err) // when it cannot be sent, nobody waits for it
 		return
 	}
 	var typ BodyType
 	var body []byte
 	err := c.guard(req, func() error {
+		if err := req.check(); err != nil {
+			return err
+		}
 		result, err := m.Call(s.ctx, req)
 		if err == nil {
 			typ, body, err = encodeResult(result)

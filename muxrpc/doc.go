@@ -26,6 +26,12 @@
 // peer takes 88 ms instead of under 1 ms; that is what Go's net package does with each TCP connection by itself, and a
 // test here holds it to that.
 //
+// # What is declared once
+//
+// A [Method] stands in one place: name, kind, who may call it, a line of help, its arguments, its function. From the methods
+// a [Registry] makes the manifest, the help that npm muxrpcli shows, and the checks of arguments, whose errors name the
+// argument. Strangers are told of the methods that they may call, and get no help.
+//
 // # When a reader lags
 //
 // muxrpc has no flow control of its own: what the other side sends on a stream arrives whether or not its reader is ready.

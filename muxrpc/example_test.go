@@ -53,7 +53,7 @@ func Example() {
 	_, err = client.Async(ctx, "count.to")
 	fmt.Println(err)
 	// Output:
-	// {"count":{"to":"source"},"manifest":"sync"} <nil>
+	// {"count":{"help":"sync","to":"source"},"help":"sync","manifest":"sync"} <nil>
 	// 1 <nil>
 	// 2 <nil>
 	// no async:count,to

@@ -226,8 +226,12 @@ func TestRequestsAsTheyAreSent(t *testing.T) {
 		against(t, Options{Registry: reg, Anonymous: tt.anonymous, Logger: slog.New(slog.DiscardHandler)}, func(t *testing.T, r *remote) {
 			r.send(tt.flags, 5, tt.body)
 			r.want(tt.wantFlags, -5, tt.want)
+			manifest := string(reg.Manifest())
+			if tt.anonymous {
+				manifest = `{"manifest":"sync","now":"sync"}` // what strangers may call
+			}
 			r.send(call, 6, `{"name":["manifest"],"args":[]}`)
-			r.want(call, -6, string(reg.Manifest()))
+			r.want(call, -6, manifest)
 		})
 	}
 }

@@ -21,6 +21,9 @@ const (
 	Source Kind = "source"
 	Sink   Kind = "sink"
 	Duplex Kind = "duplex"
+
+	// Group is no method: it only has a Doc, for the namespace of this Name ("blobs"), or with no Name for all of it.
+	Group Kind = "group"
 )
 
 func (k Kind) streams() bool { return k == Source || k == Sink || k == Duplex }
@@ -34,6 +37,9 @@ type Method struct {
 	Anonymous bool
 	// Doc is one line for help. It may be empty.
 	Doc string
+	// Args are the arguments, in order. Where there are any, a call whose arguments do not fit is answered with an error, and
+	// the function below is not called. What comes after them is ignored, as JS does.
+	Args []Arg
 
 	// Call answers async and sync methods. It runs on a goroutine of its own. ctx ends when the caller gives up or the
 	// connection ends. The result is sent as JSON, except that a []byte is sent as binary and a string as text.
@@ -52,23 +58,48 @@ type Method struct {
 	MaxBody int
 }
 
-// Registry is a fixed set of methods. It serves "manifest" itself.
+// Registry is a fixed set of methods. It serves "manifest" itself, and for the callers who are no strangers "help" and the
+// "help" of each namespace, in the form that npm muxrpcli reads.
 type Registry struct {
-	methods  []Method // sorted by name
-	byName   map[string]*Method
-	manifest json.RawMessage
+	methods   []Method // sorted by name, without groups
+	byName    map[string]*Method
+	manifest  json.RawMessage
+	anonymous json.RawMessage // the part of manifest that strangers may call
 }
 
 // NewRegistry joins lists of methods. It refuses a name that is taken twice, a name that is also the folder of another
-// ("blobs" beside "blobs.get"), and a method whose function does not fit its kind.
+// ("blobs" beside "blobs.get"), a method whose function does not fit its kind, and arguments that cannot be checked or told
+// apart. Where a list has a "help" of its own, that is served.
 func NewRegistry(lists ...[]Method) (*Registry, error) {
 	r := &Registry{byName: map[string]*Method{}}
 	r.methods = append(slices.Concat(lists...), Method{
 		Name: "manifest", Kind: Sync, Anonymous: true, Doc: "the names and kinds of all methods",
-		Call: func(context.Context, *Request) (any, error) { return r.manifest, nil },
+		Call: func(_ context.Context, req *Request) (any, error) {
+			if req.Conn.o.Anonymous {
+				return r.anonymous, nil
+			}
+			return r.manifest, nil
+		},
 	})
+	docs := map[string]string{} // of namespaces
+	for _, m := range r.methods {
+		if m.Kind != Group {
+			continue
+		}
+		if _, twice := docs[m.Name]; twice || m.Doc == "" || m.Call != nil || m.Stream != nil {
+			return nil, fmt.Errorf("muxrpc: group %q: it must be there once, with Doc and nothing else", m.Name)
+		}
+		docs[m.Name] = m.Doc
+	}
+	r.methods = slices.DeleteFunc(r.methods, func(m Method) bool { return m.Kind == Group })
+	if err := r.addHelp(docs); err != nil {
+		return nil, err
+	}
+	for name := range docs {
+		return nil, fmt.Errorf("muxrpc: group %q has no methods", name)
+	}
 	slices.SortStableFunc(r.methods, func(a, b Method) int { return strings.Compare(a.Name, b.Name) })
-	tree := map[string]any{}
+	all, anonymous := tree{}, tree{}
 	for i := range r.methods {
 		m := &r.methods[i]
 		switch {
@@ -81,41 +112,60 @@ func NewRegistry(lists ...[]Method) (*Registry, error) {
 		case m.MaxBody < 0:
 			return nil, fmt.Errorf("muxrpc: method %q: negative MaxBody", m.Name)
 		}
+		if err := validArgs(m.Args); err != nil {
+			return nil, fmt.Errorf("muxrpc: method %q: %w", m.Name, err)
+		}
 		if r.byName[m.Name] != nil {
 			return nil, fmt.Errorf("muxrpc: method %q is there twice", m.Name)
 		}
 		r.byName[m.Name] = m
-		folder, path := tree, strings.Split(m.Name, ".")
-		for n, part := range path {
-			if part == "" {
-				return nil, fmt.Errorf("muxrpc: method %q: empty part of the name", m.Name)
-			}
-			if n == len(path)-1 {
-				if folder[part] != nil {
-					return nil, fmt.Errorf("muxrpc: %q is a method and a folder of methods", m.Name)
-				}
-				folder[part] = string(m.Kind)
-				break
-			}
-			if folder[part] == nil {
-				folder[part] = map[string]any{}
-			}
-			next, ok := folder[part].(map[string]any)
-			if !ok {
-				return nil, fmt.Errorf("muxrpc: %q is a method and a folder of methods", strings.Join(path[:n+1], "."))
-			}
-			folder = next
+		if err := all.add(m); err != nil {
+			return nil, err
+		}
+		if m.Anonymous {
+			_ = anonymous.add(m) // what fits in all does so in a part
 		}
 	}
 	var err error
-	r.manifest, err = json.Marshal(tree)
+	if r.manifest, err = json.Marshal(all); err == nil {
+		r.anonymous, err = json.Marshal(anonymous)
+	}
 	return r, err
 }
 
-// Manifest returns the nested object of names and kinds that JS clients build their stubs from. It must not be changed.
+// tree is a manifest that is being made: names to kinds, or to the trees of folders.
+type tree map[string]any
+
+func (t tree) add(m *Method) error {
+	path := strings.Split(m.Name, ".")
+	for n, part := range path {
+		if part == "" {
+			return fmt.Errorf("muxrpc: method %q: empty part of the name", m.Name)
+		}
+		if n == len(path)-1 {
+			if t[part] != nil {
+				return fmt.Errorf("muxrpc: %q is a method and a folder of methods", m.Name)
+			}
+			t[part] = string(m.Kind)
+			break
+		}
+		if t[part] == nil {
+			t[part] = tree{}
+		}
+		next, ok := t[part].(tree)
+		if !ok {
+			return fmt.Errorf("muxrpc: %q is a method and a folder of methods", strings.Join(path[:n+1], "."))
+		}
+		t = next
+	}
+	return nil
+}
+
+// Manifest returns the nested object of names and kinds that JS clients build their stubs from; strangers are told a part of
+// it only. It must not be changed.
 func (r *Registry) Manifest() json.RawMessage { return r.manifest }
 
-// Methods returns all methods by name, "manifest" among them. The slice must not be changed.
+// Methods returns all methods by name, "manifest" and "help" among them. The slice must not be changed.
 func (r *Registry) Methods() []Method { return r.methods }
 
 // Request is a call that the other side made.
@@ -125,10 +175,13 @@ type Request struct {
 	Args json.RawMessage // a JSON array
 	Conn *Conn
 	Peer any // Options.Peer
+
+	declared []Arg // Method.Args
 }
 
 // Decode unmarshals the arguments, in order, into the values that dst points to. An argument that is missing or null
-// leaves its value as it is; arguments beyond dst are ignored, as JS does. The errors are worded for the caller.
+// leaves its value as it is; arguments beyond dst are ignored, as JS does. The errors are worded for the caller, and name
+// the argument if the method declares it.
 func (r *Request) Decode(dst ...any) error {
 	var args []json.RawMessage
 	if err := json.Unmarshal(r.Args, &args); err != nil {
@@ -142,14 +195,17 @@ func (r *Request) Decode(dst ...any) error {
 			continue
 		}
 		if err := json.Unmarshal(arg, dst[i]); err != nil {
-			if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-				where := ""
-				if wrong.Field != "" {
-					where = " " + wrong.Field
-				}
-				return fmt.Errorf("%s: argument %d%s: a %s does not fit here", r.Name, i+1, where, wrong.Value)
+			what := fmt.Sprintf("%s: argument %d", r.Name, i+1)
+			if i < len(r.declared) {
+				what = fmt.Sprintf("%s: argument %s", r.Name, r.declared[i].Name)
 			}
-			return fmt.Errorf("%s: argument %d: %w", r.Name, i+1, err)
+			if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+				if wrong.Field != "" {
+					what += " " + wrong.Field
+				}
+				return fmt.Errorf("%s: a %s does not fit here", what, wrong.Value)
+			}
+			return fmt.Errorf("%s: %w", what, err)
 		}
 	}
 	return nil

@@ -36,11 +36,11 @@ func TestRegistryRefuses(t *testing.T) {
 func TestManifest(t *testing.T) {
 	t.Parallel()
 	r := registry(t, demo...)
-	const want = `{"count":{"to":"source"},"double":"duplex","echo":"async","fail":"async","manifest":"sync","sum":"sink"}`
+	const want = `{"count":{"help":"sync","to":"source"},"double":"duplex","echo":"async","fail":"async","help":"sync","manifest":"sync","sum":"sink"}`
 	if got := string(r.Manifest()); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
-	if n := len(r.Methods()); n != len(demo)+1 {
+	if n := len(r.Methods()); n != len(demo)+3 {
 		t.Errorf("%d methods", n)
 	}
 }
