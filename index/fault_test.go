@@ -81,9 +81,9 @@ func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	raws := mixed(t, 1, 60)
 	self := key(0).ID()
-	for _, view := range []string{"contacts", "names", "pubs", "messages"} {
+	for _, view := range []string{"contacts", "names", "pubs", "messages", "links", "words"} {
 		for _, done := range []bool{false, true} {
-			for nth := range 3 {
+			for nth := range 2 {
 				t.Run(fmt.Sprint(view, " ", nth, " done ", done), func(t *testing.T) {
 					t.Parallel()
 					l, dir := openLog(t), subdir(t)
@@ -177,8 +177,8 @@ func TestCrashBetweenCommits(t *testing.T) {
 	if err := x.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if len(images) < 16 {
-		t.Fatalf("%d images of 2 commits of 4 views", len(images))
+	if len(images) < 24 {
+		t.Fatalf("%d images of 2 commits of 6 views", len(images))
 	}
 	for _, image := range images {
 		checkSame(t, start(t, Options{Dir: image, Log: l, Self: self, Hops: 2}).caughtUp())

@@ -45,6 +45,8 @@ type Index struct {
 	contacts *contacts   // fixed after Open; has its own lock
 	names    names       // has no state
 	messages *messages   // fixed after Open; has its own lock
+	links    *links      // keeps nothing between transactions
+	words    *words      // keeps nothing between transactions
 	pubs     *pubs       // fixed after Open; has its own lock
 	views    []*follower // fixed after Open
 
@@ -175,7 +177,8 @@ func Open(o Options) (*Index, error) {
 	}
 	x := &Index{o: o, db: db, moved: make(chan struct{})}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
-	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages} {
+	x.links, x.words = newLinks(), newWords()
+	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages, x.links, x.words} {
 		f := &follower{view: v, x: x}
 		x.views = append(x.views, f)
 		if err := f.open(); err != nil {
