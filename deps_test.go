@@ -26,6 +26,7 @@ const rooms = `
 	log/internal/classic            : identity
 	log                             : identity log/internal/classic
 	lan                             : identity
+	web                             : identity
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
 	replicate/internal/sched        : identity
@@ -35,8 +36,8 @@ const rooms = `
 	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/room
 	index                           : identity log
 	api                             : identity log muxrpc replicate index lan invite
-	node                            : identity log muxrpc replicate replicate/shs index api lan
-	cmd/charkha                     : identity muxrpc node replicate replicate/shs
+	node                            : identity log muxrpc replicate replicate/shs index api lan web
+	cmd/charkha                     : identity muxrpc node replicate replicate/shs web
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
 	bench/gen                       : identity log

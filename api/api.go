@@ -34,8 +34,11 @@ type API struct {
 	Index   *index.Index
 	Network *replicate.Network
 	LAN     func() lan.Report // how the search of the local network goes
-	Hops    int               // the replication range, for status
-	Version string            // what version() answers
+	// Addresses are where the node listens for who is in a scope: device, local, private or public; "" is device. Nil: what
+	// Network says, for all of them.
+	Addresses func(scope string) []identity.Address
+	Hops      int    // the replication range, for status
+	Version   string // what version() answers
 }
 
 // Methods returns the methods of every namespace.

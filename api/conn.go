@@ -15,8 +15,8 @@ func (a *API) conn() []muxrpc.Method {
 	return []muxrpc.Method{
 		{Name: "conn.connect", Kind: muxrpc.Async, Doc: "connect to a multiserver address; answers when connected or says why not", Call: a.connect},
 		{Name: "conn.disconnect", Kind: muxrpc.Async, Doc: "close the connection to an address or feed id", Call: a.disconnect},
-		{Name: "address", Kind: muxrpc.Sync, Doc: "the multiserver address at which the node listens", Call: a.address},
-		{Name: "getAddress", Kind: muxrpc.Sync, Doc: "the same as address", Call: a.address},
+		{Name: "address", Kind: muxrpc.Sync, Doc: "the multiserver addresses at which the node listens", Args: addressArgs, Call: a.address},
+		{Name: "getAddress", Kind: muxrpc.Sync, Doc: "the same as address", Args: addressArgs, Call: a.address},
 	}
 }
 
@@ -74,10 +74,19 @@ func (a *API) disconnect(_ context.Context, req *muxrpc.Request) (any, error) {
 	return a.Network.Disconnect(key), nil
 }
 
-// address answers with all addresses joined by ";", or null when the node listens nowhere.
-func (a *API) address(context.Context, *muxrpc.Request) (any, error) {
-	var text string
-	for _, addr := range a.Network.Addresses() {
+var addressArgs = []muxrpc.Arg{{Name: "scope", Type: "string", Optional: true, Doc: "for whom: device, local, private or public"}}
+
+// address answers with the addresses for a scope joined by ";", or null when there are none.
+func (a *API) address(_ context.Context, req *muxrpc.Request) (any, error) {
+	var scope, text string
+	if err := req.Decode(&scope); err != nil {
+		return nil, err
+	}
+	all := a.Network.Addresses()
+	if a.Addresses != nil {
+		all = a.Addresses(scope)
+	}
+	for _, addr := range all {
 		if text != "" {
 			text += ";"
 		}

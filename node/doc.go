@@ -9,6 +9,7 @@
 //     have published elsewhere, and a second message 1 forks the feed for ever. It may once replicate has fetched the feed
 //     from a peer, or when the operator says that it never published (Config.NewFeed).
 //   - A failing store ends the node. A failing index is told and ends it too; it can be deleted and is built anew.
-//   - Local programs come in by the unix socket, where the file's permissions are the lock, or over the wire with the node's
-//     own key; both get every method. Everybody else gets what package replicate offers to peers.
+//   - Local programs come in by the unix socket, where the file's permissions are the lock, or over the wire or a WebSocket
+//     with the node's own key or one of Config.Masters; all of them get every method. Everybody else gets what package
+//     replicate offers to peers, by whatever door.
 package node

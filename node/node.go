@@ -22,12 +22,16 @@ import (
 	"charkha/log"
 	"charkha/muxrpc"
 	"charkha/replicate"
+	"charkha/web"
 )
 
 // Config is what a node is made of. Dir and NetworkKey are needed; the zero value of everything else works.
 type Config struct {
 	Dir        string             // the data folder; made when it is not there
 	Listen     []string           // addresses to listen on, "net:HOST:PORT"; none: listen nowhere
+	WS         string             // where WebSockets and GET are served, "ws://HOST:PORT"; "": nowhere
+	WSOptional bool               // do without when another program has that address
+	Masters    []identity.ID      // keys whose holders may call every method, as the node's own
 	Connect    []identity.Address // peers to keep dialling
 	LAN        bool               // announce the node on the local network, and look for others there; not when it listens on loopback only
 	Interfaces []string           // the network interfaces to do that on, by name; none: all that are up
@@ -50,6 +54,10 @@ type Node struct {
 	network *replicate.Network
 	lan     *lan.LAN // nil: not wanted
 	local   net.Listener
+
+	web         *web.Server // nil, as webListener: not wanted
+	webListener net.Listener
+	webHost     string // that was asked for
 }
 
 // ErrLocked says that another node runs on the same data folder.
@@ -78,10 +86,8 @@ func Open(cfg Config) (_ *Node, err error) {
 	if cfg.Hops < 0 {
 		return nil, fmt.Errorf("node: hops %d: must be 0 or more", cfg.Hops)
 	}
-	for _, addr := range cfg.Listen {
-		if _, _, err := replicate.ParseListen(addr); err != nil {
-			return nil, fmt.Errorf("node: listen: %w", err)
-		}
+	if err := cfg.checkDoors(); err != nil {
+		return nil, err
 	}
 	for _, addr := range cfg.Connect {
 		if err := replicate.CanDial(addr); err != nil {
@@ -147,6 +153,9 @@ func Open(cfg Config) (_ *Node, err error) {
 		if _, err := n.network.Listen(addr); err != nil {
 			return nil, fmt.Errorf("listen on %s: %w", addr, err)
 		}
+	}
+	if err := n.openWeb(); err != nil {
+		return nil, err
 	}
 	for _, addr := range cfg.Connect {
 		n.network.Keep(addr)
@@ -220,19 +229,21 @@ func (n *Node) confirm(fresh bool) error {
 func (n *Node) assemble() (err error) {
 	opts := replicate.Options{
 		Key: n.key, NetworkKey: n.cfg.NetworkKey, Log: n.feeds, Graph: n.index,
-		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched,
+		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched, Masters: n.cfg.Masters,
 	}
 	if n.network, err = replicate.New(opts); err != nil {
 		return err
 	}
 	local := api.API{
 		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(), LAN: n.lanReport,
+		Addresses: n.addressesFor,
 	}
 	peers, err := muxrpc.NewRegistry(n.network.Methods())
 	if err != nil {
 		return err
 	}
-	all, err := muxrpc.NewRegistry(n.network.Methods(), local.Methods())
+	program := []muxrpc.Method{{Kind: muxrpc.Group, Doc: "Charkha, a Secure Scuttlebutt node"}}
+	all, err := muxrpc.NewRegistry(program, n.network.Methods(), local.Methods())
 	if err != nil {
 		return err
 	}
@@ -260,9 +271,6 @@ func (n *Node) ID() identity.ID { return n.key.ID() }
 // Confirmed reports whether the node may publish; see the package doc.
 func (n *Node) Confirmed() bool { return n.feeds.Confirmed(n.key.ID()) }
 
-// Addresses are where the node listens for peers.
-func (n *Node) Addresses() []identity.Address { return n.network.Addresses() }
-
 // Run works until ctx ends and everything that it started has ended, and returns nil then, or the error that made the node
 // stop by itself.
 func (n *Node) Run(ctx context.Context) error {
@@ -270,6 +278,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(ctx, "index", n.index.Run(ctx)) })
 	g.Go(func() error { return ended(ctx, "replicate", n.network.Run(ctx)) })
 	g.Go(func() error { return ended(ctx, "local socket", n.serveLocal(ctx)) })
+	if n.web != nil {
+		g.Go(func() error { return ended(ctx, "websocket", n.web.Run(ctx, n.webListener)) })
+	}
 	if n.lan != nil {
 		g.Go(func() error {
 			// Nobody is found then, and all else goes on.
@@ -398,6 +409,11 @@ func (n *Node) Close() error {
 			errs = append(errs, err)
 		}
 		if err := os.Remove(filepath.Join(n.cfg.Dir, SocketName)); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if n.webListener != nil {
+		if err := n.webListener.Close(); !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

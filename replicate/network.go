@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +44,10 @@ type Options struct {
 	Dir        string // where what peers have is kept, in the folder ebt
 	Logger     *slog.Logger
 	Now        func() time.Time
+
+	// Masters are keys whose holders are served as local programs are, like those who hold Key itself: every method is theirs,
+	// and nothing is replicated with them over the connections that they make. A block does not keep them out.
+	Masters []identity.ID
 
 	// OwnFetched is called when a peer's copy of our own feed was fetched whole, possibly often. It may be called on any
 	// goroutine, and must not wait.
@@ -133,6 +138,7 @@ func New(o Options) (*Network, error) {
 	orDefault(&o.MaxHandshakes, 64)
 	orDefault(&o.MaxHandshakesAddress, 8)
 	orDefault(&o.MaxPeers, 1000)
+	o.Masters = slices.Clone(o.Masters)
 	n := &Network{
 		o: o, self: o.Key.ID(), log: o.Logger, running: make(chan struct{}),
 		sessions: map[identity.ID]*session{}, dialling: map[identity.ID]*dialling{}, handshakes: map[string]int{},
@@ -419,15 +425,24 @@ func (n *Network) accept(l net.Listener) {
 	}
 }
 
-// mayShake counts a connection that has not said who it is, unless there are too many. All that come through one room count as from
-// one address: where else they come from is the room's word.
-func (n *Network) mayShake(conn net.Conn) (release func(), ok bool) {
-	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+// mayShake counts a connection that has not said who it is, unless there are too many.
+func (n *Network) mayShake(conn net.Conn) (release func(), ok bool) { return n.count(origin(conn)) }
+
+// origin is the address that a connection counts for. All that come through one room count as from one address: where else they come
+// from is the room's word.
+func origin(conn net.Conn) string {
 	if tunnel, ok := conn.RemoteAddr().(room.Addr); ok {
-		host = tunnel.Room.String()
-	} else if err != nil {
-		host = conn.RemoteAddr().String()
+		return tunnel.Room.String()
 	}
+	host, _, err := net.SplitHostPort(conn.RemoteAddr().String())
+	if err != nil {
+		return conn.RemoteAddr().String()
+	}
+	return host
+}
+
+// count counts a connection for an address until release is called, unless there are too many.
+func (n *Network) count(host string) (release func(), ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.shaking >= n.o.MaxHandshakes || n.handshakes[host] >= n.o.MaxHandshakesAddress {
@@ -447,6 +462,38 @@ func (n *Network) mayShake(conn net.Conn) (release func(), ok bool) {
 
 var errBlocked = errors.New("the peer is blocked")
 
+// ServePeer serves a connection that somebody made to us elsewhere than where Listen listens, once Run has begun and until the
+// connection or Run has ended. It owns conn, over which nothing has been said yet. The error says why it was not taken: ctx
+// ended before Run began, the network has stopped, or too many are in their handshakes.
+func (n *Network) ServePeer(ctx context.Context, conn net.Conn) error {
+	select {
+	case <-n.running:
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), conn.Close())
+	}
+	// Counted apart: pages in the user's browser open WebSockets from loopback, and must not keep out the programs there.
+	release, ok := n.count("elsewhere " + origin(conn))
+	if !ok {
+		return errors.Join(errors.New("too many connections are in their handshakes"), conn.Close())
+	}
+	ended := make(chan struct{})
+	err := n.task(func() {
+		defer close(ended)
+		n.welcome(conn, release)
+	})
+	if err != nil {
+		release()
+		return errors.Join(err, conn.Close())
+	}
+	<-ended
+	return nil
+}
+
+// master reports whether a key gives its holder every method.
+func (n *Network) master(id identity.ID) bool {
+	return id == n.self || slices.Contains(n.o.Masters, id)
+}
+
 // welcome serves a connection that somebody made to us.
 func (n *Network) welcome(socket net.Conn, release func()) {
 	n.serve(n.ctx, socket, release, func(identity.ID) error { return nil })
@@ -456,11 +503,11 @@ func (n *Network) welcome(socket net.Conn, release func()) {
 // we block; release is called when the peer is known.
 func (n *Network) serve(ctx context.Context, socket net.Conn, release func(), may func(client identity.ID) error) {
 	cfg := shs.Config{Key: n.o.Key, NetworkKey: n.o.NetworkKey, Admit: func(client identity.ID) error {
+		if n.master(client) {
+			return nil
+		}
 		if n.o.Graph.Blocks(n.self, client) {
 			return errBlocked
-		}
-		if client == n.self {
-			return nil
 		}
 		if err := may(client); err != nil {
 			return err
@@ -475,7 +522,7 @@ func (n *Network) serve(ctx context.Context, socket net.Conn, release func(), ma
 		n.log.Debug("handshake", "err", err)
 		return
 	}
-	if conn.Remote() == n.self {
+	if n.master(conn.Remote()) {
 		if err := n.ServeLocal(ctx, conn); err != nil {
 			n.log.Debug("local connection ended", "err", err)
 		}

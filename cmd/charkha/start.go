@@ -13,14 +13,18 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"charkha/identity"
 	"charkha/node"
 	"charkha/replicate"
 	"charkha/replicate/shs"
+	"charkha/web"
 )
 
 func (c *cli) startCommand() *cobra.Command {
 	var (
 		listen, connect  []string
+		ws               string
+		masters          []string
 		interfaces       []string
 		hops             int
 		network, hmac    string
@@ -45,6 +49,8 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 			cfg := node.Config{
 				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed, Check: check,
 				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level), LAN: !noLAN, Interfaces: interfaces,
+				// Of several nodes on one computer the first has the usual port, and the others are none the worse.
+				WS: ws, WSOptional: !cmd.Flags().Changed("ws"),
 			}
 			// All is looked at before the node makes its key and its folders.
 			if hops < 0 {
@@ -69,6 +75,18 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 					return set.bad("listen", err)
 				}
 			}
+			if ws != "" {
+				if _, _, err := web.ParseListen(ws); err != nil {
+					return set.bad("ws", err)
+				}
+			}
+			for _, text := range masters {
+				id, err := identity.ParseID(text)
+				if err != nil {
+					return set.bad("master", err)
+				}
+				cfg.Masters = append(cfg.Masters, id)
+			}
 			for _, text := range connect {
 				addr, err := parsePeer(text)
 				if err != nil {
@@ -81,6 +99,8 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&listen, "listen", []string{"net:0.0.0.0:8008"}, "address to listen on, net:HOST:PORT; may be given several times")
+	f.StringVar(&ws, "ws", "ws://127.0.0.1:8989", "address for apps that connect by WebSocket, ws://HOST:PORT; \"\": none")
+	f.StringArrayVar(&masters, "master", nil, "id of a key whose holder may do everything here, over the network too; may be given several times")
 	f.StringArrayVar(&connect, "connect", nil, "multiserver address of a peer to keep dialling, net:HOST:PORT~shs:KEY; may be given several times")
 	f.IntVar(&hops, "hops", 2, "whose feeds are fetched: 0 mine, 1 those I follow, 2 those they follow, ...")
 	f.StringVar(&network, "network-key", "", "key of the network, 32 bytes in base64 (default: the public network's)")
@@ -134,6 +154,9 @@ func (c *cli) start(cmd *cobra.Command, cfg node.Config) (err error) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "id       %s\n", n.ID())
 	for _, addr := range n.Addresses() {
+		if addr.Proto == "ws" && cfg.WSOptional {
+			continue // is not for peers, and the log tells it
+		}
 		fmt.Fprintf(out, "address  %s\n", addr)
 	}
 	fmt.Fprintf(out, "path     %s\n", cfg.Dir)
