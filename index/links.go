@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 	"unicode"
@@ -27,6 +28,8 @@ func (*links) name() string                   { return "links" }
 func (*links) version() uint32                { return 1 }
 func (*links) prefix() byte                   { return 'L' }
 func (v *links) begin()                       { v.sets.begin() }
+func (v *links) committed()                   { v.sets.committed() }
+func (v *links) clear()                       { v.sets.clear() }
 func (v *links) finish(txn *badger.Txn) error { return v.sets.flush(txn) }
 
 // How a reference is written.
@@ -117,7 +120,7 @@ func appendDest(term, text []byte) []byte {
 		}
 		return appendHashtag(term, tag[1:])
 	}
-	if reference.Match(text) {
+	if (text[0] != 's' && len(text) > 50 || bytes.HasPrefix(text, []byte("ssb:"))) && reference.Match(text) {
 		return appendText(append(term, '~'), string(text))
 	}
 	return term

@@ -51,6 +51,7 @@ func (v *messages) clear() {
 	defer v.mu.Unlock()
 	v.numbers, v.ids = map[identity.ID]uint32{}, nil
 	v.cache.clear()
+	v.sets.clear()
 }
 
 func (v *messages) load(txn *badger.Txn) error {
@@ -88,6 +89,7 @@ func (v *messages) number(txn *badger.Txn, id identity.ID) (uint32, error) {
 }
 
 func (v *messages) committed() {
+	v.sets.committed()
 	if len(v.fresh) == 0 {
 		return
 	}

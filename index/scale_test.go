@@ -1,6 +1,7 @@
 package index
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
@@ -149,4 +150,113 @@ func percentiles(b *testing.B, do func(i int) error) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+}
+
+// What clients ask for, of generated messages.
+func BenchmarkScaleQuery(b *testing.B) {
+	l, self := scaleLog(b)
+	dir := os.Getenv("CHARKHA_BENCH_INDEX") // kept there, when it is set
+	if dir == "" {
+		dir = b.TempDir()
+	}
+	x := start(b, Options{Dir: dir, Log: l, Self: self, Hops: 3}).caughtUp()
+	ctx := b.Context()
+	count := func(want int, msgs func(func(log.Message, error) bool)) error {
+		n := 0
+		for _, err := range msgs {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		if n < want {
+			return fmt.Errorf("%d messages, want %d", n, want)
+		}
+		return nil
+	}
+	run := func(name string, do func(i int) error) {
+		b.Run(name, func(b *testing.B) { percentiles(b, do) })
+	}
+	feeds := x.WantedFeeds()
+	feed := func(i int) identity.ID { return feeds[i*7919%min(len(feeds), 100)] }
+	run("newest 50 of all, claimed", func(int) error {
+		return count(50, x.Query(ctx, Query{Claimed: true, Reverse: true, Limit: 50}))
+	})
+	run("newest 50 posts", func(int) error {
+		return count(50, x.Query(ctx, Query{Where: OfType("post"), Reverse: true, Limit: 50}))
+	})
+	run("newest 50 posts, claimed", func(int) error {
+		return count(50, x.Query(ctx, Query{Where: OfType("post"), Claimed: true, Reverse: true, Limit: 50}))
+	})
+	run("newest 50 of type and author", func(i int) error {
+		return count(0, x.Query(ctx, Query{Where: And(By(feed(i)), OfType("post")), Reverse: true, Limit: 50}))
+	})
+	run("newest 50 of type and author, claimed", func(i int) error {
+		return count(0, x.Query(ctx, Query{Where: And(By(feed(i)), OfType("post")), Claimed: true, Reverse: true, Limit: 50}))
+	})
+	run("newest 50 of hashtag, claimed", func(i int) error {
+		tag := strings.Fields("gardening ssb solarpunk music")[i%4]
+		return count(50, x.Query(ctx, Query{Where: Tagged(tag), Claimed: true, Reverse: true, Limit: 50}))
+	})
+	run("newest 50 mentions", func(i int) error {
+		return count(0, x.Query(ctx, Query{Where: Links(feed(i).String(), "mentions"), Reverse: true, Limit: 50}))
+	})
+	run("newest 50 of two words", func(i int) error {
+		text := strings.Fields("garden boat network letter winter café naïve piñata gossip weaving")
+		return count(1, x.Query(ctx, Query{Where: Word(text[i%len(text)]+" "+text[(i*3+1)%len(text)], false), Reverse: true, Limit: 50}))
+	})
+	run("newest 50 of a word and a beginning", func(i int) error {
+		return count(1, x.Query(ctx, Query{Where: Word("garden be", true), Reverse: true, Limit: 50}))
+	})
+	var roots []identity.MsgID
+	run("newest 50 threads", func(int) error {
+		n := 0
+		roots = roots[:0]
+		for t, err := range x.Threads(ThreadQuery{Limit: 50}) {
+			if err != nil {
+				return err
+			}
+			roots = append(roots, t.Root.Key())
+			n++
+		}
+		if n != 50 {
+			return fmt.Errorf("%d threads", n)
+		}
+		return nil
+	})
+	big := biggestThread(b, x.Index)
+	posts, _, err := x.Thread(big, false, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	run(fmt.Sprintf("thread of %d", len(posts)), func(i int) error {
+		_, _, err := x.Thread(big, false, 0)
+		return err
+	})
+	run("profile", func(i int) error {
+		x.Name(feed(i))
+		return count(0, x.Query(ctx, Query{Where: And(Links(feed(i).String(), "about"), OfType("about"))}))
+	})
+	run("votes", func(i int) error {
+		_, err := x.Votes(roots[i%len(roots)])
+		return err
+	})
+	run("hashtags that begin", func(int) error {
+		_, err := x.Tags("so", 10)
+		return err
+	})
+}
+
+// biggestThread is the thread with most answers among the latest.
+func biggestThread(b *testing.B, x *Index) (big identity.MsgID) {
+	most := -1
+	for t, err := range x.Threads(ThreadQuery{Limit: 2000}) {
+		if err != nil {
+			b.Fatal(err)
+		}
+		if t.Replies > most && t.Replies < 200 {
+			most, big = t.Replies, t.Root.Key()
+		}
+	}
+	return big
 }

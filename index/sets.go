@@ -23,6 +23,10 @@ const chunkMost = 256
 
 // setWriter gathers what the messages of a transaction add to sets.
 type setWriter struct {
+	// tails of sets that were written lately, as they are on disk, at most tailsMost: what every message has, such as a type, is
+	// not read again for each transaction.
+	tails   map[string]tail
+	written bool // to tails, in a transaction that was not committed
 	pending map[string][]uint64
 	used    []string // terms in pending, in the order in which they came
 	spare   [][]uint64
@@ -31,6 +35,9 @@ type setWriter struct {
 func (w *setWriter) begin() {
 	if w.pending == nil {
 		w.pending = map[string][]uint64{}
+	}
+	if w.tails == nil || w.written {
+		w.tails, w.written = map[string]tail{}, false
 	}
 	for _, term := range w.used {
 		w.spare = append(w.spare, w.pending[term][:0])
@@ -42,7 +49,26 @@ func (w *setWriter) begin() {
 	}
 }
 
-const spareMost = 4096
+const (
+	spareMost = 4096
+	tailsMost = 5000 // with some 200 bytes each
+)
+
+// committed keeps the tails that were written.
+func (w *setWriter) committed() {
+	w.written = false
+	if len(w.tails) <= tailsMost {
+		return
+	}
+	for term := range w.tails {
+		if _, used := w.pending[term]; !used || len(w.used) > tailsMost {
+			delete(w.tails, term)
+		}
+	}
+}
+
+// clear forgets everything.
+func (w *setWriter) clear() { w.tails = nil }
 
 // add puts a place into a set. Places only rise.
 func (w *setWriter) add(term []byte, place uint64) {
@@ -65,10 +91,14 @@ func (w *setWriter) add(term []byte, place uint64) {
 func (w *setWriter) flush(txn *badger.Txn) error {
 	// In order, so that what is looked for is near to what was found before.
 	slices.Sort(w.used)
+	w.written = len(w.used) > 0
 	for _, term := range w.used {
-		t, err := readTail(txn, []byte(term))
-		if err != nil {
-			return err
+		t, ok := w.tails[term]
+		if !ok {
+			var err error
+			if t, err = readTail(txn, []byte(term)); err != nil {
+				return err
+			}
 		}
 		for _, place := range w.pending[term] {
 			if t.n+t.frozen > 0 && place <= t.last {
@@ -88,6 +118,7 @@ func (w *setWriter) flush(txn *badger.Txn) error {
 				t.frozen, t.n, t.body = t.frozen+chunkMost, 0, nil
 			}
 		}
+		w.tails[term] = t
 		if err := txn.Set([]byte(term), t.bytes()); err != nil {
 			return err
 		}

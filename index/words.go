@@ -24,6 +24,8 @@ func (*words) name() string                   { return "words" }
 func (*words) version() uint32                { return 1 }
 func (*words) prefix() byte                   { return 'W' }
 func (v *words) begin()                       { v.sets.begin() }
+func (v *words) committed()                   { v.sets.committed() }
+func (v *words) clear()                       { v.sets.clear() }
 func (v *words) finish(txn *badger.Txn) error { return v.sets.flush(txn) }
 
 const (
