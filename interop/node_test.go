@@ -95,7 +95,8 @@ func newNode(t *testing.T, args ...string) *Node {
 // start starts the node. listen is where it listens, "" for where it does by itself.
 func (n *Node) start(listen string) {
 	n.t.Helper()
-	n.cmd = exec.Command(os.Getenv(builtAt), append([]string{"start", "--path", n.dir}, n.args...)...)
+	// The port for WebSockets is the same for all.
+	n.cmd = exec.Command(os.Getenv(builtAt), append([]string{"start", "--path", n.dir, "--ws", ""}, n.args...)...)
 	if listen != "" {
 		n.cmd.Args = append(n.cmd.Args, "--listen", listen)
 	}

@@ -161,7 +161,7 @@ func TestANodeAndAJSPeerInARoom(t *testing.T) {
 			}
 
 			room.Close()
-			js.WaitPeer(n.ID, false)
+			js.WaitPeer(room.ID, false)
 			n.says("the room is gone")
 			js.says("so it is")
 			room = room.Restart()
