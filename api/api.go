@@ -47,6 +47,7 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.db()...)
 	all = append(all, a.friends()...)
 	all = append(all, a.conn()...)
+	all = append(all, a.replication()...)
 	all = append(all, a.explain()...)
 	all = append(all, a.invites()...)
 	all = append(all, a.room()...)

@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"slices"
+	"strconv"
+	"strings"
 
 	"charkha/identity"
 	"charkha/log"
@@ -21,6 +25,15 @@ func (a *API) db() []muxrpc.Method {
 		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed, or null", Call: a.getLatest},
 		{Name: "latestSequence", Kind: muxrpc.Async, Doc: "the highest sequence held of a feed", Call: a.latestSequence},
 		{Name: "getVectorClock", Kind: muxrpc.Async, Doc: "{feed: highest sequence held}", Call: a.getVectorClock},
+		{Name: "getFeedState", Kind: muxrpc.Async, Doc: "{id, sequence} of the newest message held of a feed; id is null when there is none", Call: a.getFeedState},
+		{Name: "getAtSequence", Kind: muxrpc.Async, Doc: "([feed, sequence] or \"feed:sequence\"): the message there", Call: a.getAtSequence},
+		{Name: "add", Kind: muxrpc.Async, Doc: "take in a signed message that follows what is held of its feed; answers with it", Call: a.add},
+		{Name: "progress", Kind: muxrpc.Sync, Doc: "{indexes, ebt: {start, current, target}}: equal is done", Call: answer0(a.progress)},
+		{Name: "status", Kind: muxrpc.Sync, Doc: "{progress, db, sync, gossip}, in the form of npm ssb-db; charkha.status says more", Call: answer0(a.dbStatus)},
+		{Name: "latest", Kind: muxrpc.Source, Doc: "{id, sequence, ts} of each feed held", Stream: a.latest},
+		{Name: "createSequenceStream", Kind: muxrpc.Source, Doc: "the place of the newest message in the log, -1 for none, with each change", Stream: a.createSequenceStream},
+		{Name: "createRawLogStream", Kind: muxrpc.Source, Doc: "{seq: place in the log, value: message} in the order they arrived", Stream: a.createRawLogStream},
+		{Name: "createWriteStream", Kind: muxrpc.Sink, Doc: "signed messages to take in; what is not taken is passed over", Stream: a.createWriteStream, Patient: true},
 		{Name: "createUserStream", Kind: muxrpc.Source, Doc: "the messages of one feed by sequence", Stream: a.createUserStream},
 		{Name: "createLogStream", Kind: muxrpc.Source, Doc: "all messages in the order they arrived", Stream: a.createLogStream},
 	}
@@ -123,6 +136,161 @@ func (a *API) getVectorClock(context.Context, *muxrpc.Request) (any, error) {
 		clock[feed] = head.Sequence
 	}
 	return clock, nil
+}
+
+func (a *API) getFeedState(_ context.Context, req *muxrpc.Request) (any, error) {
+	var feed identity.ID
+	if err := req.Decode(&feed); err != nil {
+		return nil, err
+	}
+	state := struct {
+		ID       *identity.MsgID `json:"id"`
+		Sequence int64           `json:"sequence"`
+	}{}
+	if head, ok := a.Log.Head(feed); ok {
+		m, err := a.Log.At(feed, head.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		key := m.Key()
+		state.ID, state.Sequence = &key, head.Sequence
+	}
+	return state, nil
+}
+
+func (a *API) getAtSequence(_ context.Context, req *muxrpc.Request) (any, error) {
+	var arg json.RawMessage
+	if err := req.Decode(&arg); err != nil {
+		return nil, err
+	}
+	var feed identity.ID
+	var seq int64
+	var text string
+	pair := []any{&feed, &seq}
+	err := json.Unmarshal(arg, &pair)
+	if json.Unmarshal(arg, &text) == nil {
+		id, number, _ := strings.Cut(text, ":")
+		if feed, err = identity.ParseID(id); err == nil {
+			seq, err = strconv.ParseInt(number, 10, 64)
+		}
+	}
+	if err != nil || feed.IsZero() || seq < 1 {
+		return nil, errors.New("getAtSequence: neither [feed, sequence] nor \"feed:sequence\"")
+	}
+	m, err := a.Log.At(feed, seq)
+	if err != nil {
+		return nil, fmt.Errorf("%s:%d: %w", feed, seq, err)
+	}
+	return kvt(m), nil
+}
+
+// add takes in one message. Programs that sign by themselves publish so, and what is answered outlives a power cut.
+func (a *API) add(_ context.Context, req *muxrpc.Request) (any, error) {
+	var value json.RawMessage
+	if err := req.Decode(&value); err != nil {
+		return nil, err
+	}
+	if len(value) == 0 {
+		return nil, errors.New("add: the message is missing")
+	}
+	var wrapped struct {
+		Value json.RawMessage `json:"value"`
+	}
+	if json.Unmarshal(value, &wrapped) == nil && len(wrapped.Value) > 0 {
+		value = wrapped.Value
+	}
+	results, err := a.Log.Append([][]byte{value})
+	if err != nil {
+		return nil, err
+	}
+	switch r := results[0]; r.Status {
+	case log.Stored, log.Duplicate:
+		if err := a.Log.Sync(); err != nil {
+			return nil, err
+		}
+		m, err := a.Log.At(r.Author, r.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		return kvt(m), nil
+	default:
+		return nil, fmt.Errorf("%s: %w", r.Status, r.Err)
+	}
+}
+
+func (a *API) createWriteStream(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+	for {
+		bodies, err := s.RecvBatch(importBatch)
+		var raws [][]byte
+		for _, b := range bodies {
+			raws = append(raws, b.Data)
+		}
+		if len(raws) > 0 {
+			if _, aerr := a.Log.Append(raws); aerr != nil {
+				return aerr
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return a.Log.Sync()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (a *API) latest(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+	type latest struct {
+		ID       identity.ID `json:"id"`
+		Sequence int64       `json:"sequence"`
+		TS       float64     `json:"ts"` // when it arrived, in ms
+	}
+	for feed, head := range a.Log.Heads() {
+		m, err := a.Log.At(feed, head.Sequence)
+		if err != nil {
+			return err
+		}
+		if err := sendJSON(s, latest{feed, head.Sequence, m.Received()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *API) createSequenceStream(ctx context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+	at := a.Log.Len()
+	if err := sendJSON(s, int64(at)-1); err != nil {
+		return err
+	}
+	for m, err := range a.Log.Follow(ctx, at) {
+		if err != nil {
+			return ctxEnd(ctx, err)
+		}
+		if end := a.Log.Len(); m.Offset()+1 < end {
+			continue // a newer one is there already
+		}
+		if err := sendJSON(s, int64(m.Offset())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// createRawLogStream has ranges over places in the log.
+func (a *API) createRawLogStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o streamOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	return a.streamLog(ctx, &o, s, func(m log.Message) float64 { return float64(m.Offset()) }, func(m log.Message) []byte {
+		switch {
+		case isTrue(o.Keys) && isTrue(o.Values): // "seqs" is what flumelog calls the place
+			return slices.Concat(fmt.Appendf(nil, `{"seq":%d,"value":`, m.Offset()), kvt(m), []byte("}"))
+		case isTrue(o.Values):
+			return kvt(m)
+		}
+		return fmt.Appendf(nil, "%d", m.Offset())
+	})
 }
 
 // streamOptions are the standard options of a source over messages. Pointers tell absent from zero.
@@ -281,19 +449,33 @@ func ctxEnd(ctx context.Context, err error) error {
 
 // createLogStream sends all messages. Its ranges are over receive times.
 func (a *API) createLogStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
-	var o streamOptions
+	var o struct {
+		streamOptions
+		Raw bool `json:"raw"`
+	}
 	if err := req.Decode(&o); err != nil {
 		return err
 	}
+	return a.streamLog(ctx, &o.streamOptions, s, func(m log.Message) float64 { return m.Received() }, func(m log.Message) []byte {
+		if o.Raw {
+			return slices.Concat(fmt.Appendf(nil, `{"seq":%d,"value":`, m.Offset()), kvt(m), []byte("}"))
+		}
+		return o.encode(m)
+	})
+}
+
+// streamLog sends messages in the order in which they arrived, those whose place is in the range that the options ask for. Places
+// grow with each message.
+func (a *API) streamLog(ctx context.Context, o *streamOptions, s *muxrpc.Stream, place func(log.Message) float64, encode func(log.Message) []byte) error {
 	left, next := o.limit(), a.Log.Len()
 	send := func(m log.Message) error {
-		if !o.within(m.Received()) {
+		if !o.within(place(m)) {
 			return nil
 		}
 		if left > 0 {
 			left--
 		}
-		return s.SendJSON(o.encode(m))
+		return s.SendJSON(encode(m))
 	}
 	if isTrue(o.Old) || !o.Live {
 		from := log.Offset(0)
@@ -304,7 +486,7 @@ func (a *API) createLogStream(ctx context.Context, req *muxrpc.Request, s *muxrp
 			if err != nil {
 				return err
 			}
-			if left == 0 || !o.Reverse && m.Offset() >= next {
+			if left == 0 || !o.Reverse && m.Offset() >= next || o.past(place(m)) {
 				break
 			}
 			if err := send(m); err != nil {
@@ -332,4 +514,12 @@ func (a *API) createLogStream(ctx context.Context, req *muxrpc.Request, s *muxrp
 		}
 	}
 	return nil
+}
+
+// past reports whether nothing more of the range can come, going up or down in the order of x.
+func (o *streamOptions) past(x float64) bool {
+	if o.Reverse {
+		return o.Gt != nil && x <= *o.Gt || o.Gte != nil && x < *o.Gte
+	}
+	return o.Lt != nil && x >= *o.Lt || o.Lte != nil && x > *o.Lte
 }

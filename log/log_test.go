@@ -535,6 +535,51 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// The newest messages are in memory, after the first reading also when the log was opened anew; the order is the same with them
+// and without.
+func TestReadingBackwards(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l, err := Open(Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := &writer{k: key(60)}, &writer{k: key(61)}
+	for range 12 {
+		appendAll(t, l, a.many(t, 150)...)
+		appendAll(t, l, b.many(t, 100)...)
+	}
+	check := func(l *Log, what string) {
+		t.Helper()
+		up := collect(t, l.Arrivals(0, false))
+		for _, from := range []Offset{l.Len(), l.Len() - 1, l.Len() - recentSize, l.Len() - recentSize + 7, 10, 0} {
+			down := collect(t, l.Arrivals(from, true))
+			if len(down) != int(from) {
+				t.Errorf("%s: %d messages below %d", what, len(down), from)
+			}
+			for i, m := range down {
+				if want := up[int(from)-1-i]; m.Key() != want.Key() || m.Offset() != want.Offset() || m.Received() != want.Received() {
+					t.Fatalf("%s: below %d, message %d is %d, want %d", what, from, i, m.Offset(), want.Offset())
+				}
+			}
+		}
+	}
+	check(l, "in one go")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, Options{Dir: dir})
+	check(l, "opened anew")
+	check(l, "read before")
+	for n, m := range collect(t, l.Arrivals(l.Len(), true)) {
+		if n < recentSize && l.recent[m.Offset()%recentSize].Key() != m.Key() {
+			t.Fatalf("message %d is not in memory", m.Offset())
+		}
+	}
+	appendAll(t, l, a.many(t, 5)...)
+	check(l, "with new ones")
+}
+
 func TestFollowSeesEachMessageOnce(t *testing.T) {
 	l := open(t, Options{})
 	w := &writer{k: key(1)}

@@ -296,7 +296,21 @@ func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 }
 
 func (l *Log) arrivalsDown(end Offset, yield func(Message, error) bool) {
+	var buf []Message
 	for end > 0 {
+		// What came last is in memory.
+		if buf == nil {
+			buf = make([]Message, 0, feedChunk)
+		}
+		if buf = l.fromRecentDown(buf[:0], end); len(buf) > 0 {
+			for i := range buf {
+				if !yield(buf[i], nil) {
+					return
+				}
+			}
+			end = buf[len(buf)-1].offset
+			continue
+		}
 		runs, err := l.runsBefore(end)
 		if err != nil {
 			yield(Message{}, err)
@@ -311,7 +325,12 @@ func (l *Log) arrivalsDown(end Offset, yield func(Message, error) bool) {
 				continue
 			}
 			r.count = min(r.count, int64(end-r.first))
-			if !l.yieldRun(r, true, yield) {
+			if !l.yieldRun(r, true, func(m Message, err error) bool {
+				if err == nil {
+					l.keepRecent(&m)
+				}
+				return yield(m, err)
+			}) {
 				return
 			}
 		}
@@ -367,6 +386,36 @@ func (l *Log) fromRecent(dst []Message, from, end Offset) []Message {
 		dst = append(dst, *m)
 	}
 	return dst
+}
+
+// fromRecentDown appends the messages below an offset that are in memory, the newest first, if the one right below is.
+func (l *Log) fromRecentDown(dst []Message, end Offset) []Message {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for ; end > 0 && len(dst) < cap(dst); end-- {
+		m := &l.recent[(end-1)%recentSize]
+		if m.value == nil || m.offset != end-1 {
+			break
+		}
+		dst = append(dst, *m)
+	}
+	return dst
+}
+
+// keepRecent keeps a message that was read in memory when it is one of the newest: after a start there are none.
+func (l *Log) keepRecent(m *Message) {
+	l.mu.RLock()
+	slot := &l.recent[m.offset%recentSize]
+	keep := slot.value == nil && m.offset+recentSize >= l.next
+	l.mu.RUnlock()
+	if !keep {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if slot.value == nil && m.offset+recentSize >= l.next {
+		*slot = *m
+	}
 }
 
 // runsBefore reads the last piece of the order of arrival that begins below an offset; nil: there is none.

@@ -63,6 +63,27 @@ func (n *Network) ebtReplicate(ctx context.Context, req *muxrpc.Request, stream 
 	return s.exchange(ctx, stream, false)
 }
 
+// ebtClock answers with what we hold of the feeds that we exchange.
+func (n *Network) ebtClock(_ context.Context, req *muxrpc.Request) (any, error) {
+	var o struct {
+		Format string `json:"format"`
+	}
+	if err := req.Decode(&o); err != nil {
+		return nil, err
+	}
+	if o.Format != "" && o.Format != "classic" {
+		//lint:ignore ST1005 the text is that of npm ssb-ebt
+		return nil, fmt.Errorf("Unknown format: %.40s", o.Format)
+	}
+	clock := map[identity.ID]int64{}
+	for _, id := range n.o.Graph.WantedFeeds() {
+		if head, ok := n.o.Log.Head(id); ok {
+			clock[id] = head.Sequence
+		}
+	}
+	return clock, nil
+}
+
 // parseEBTOptions refuses all but version 3 of the classic format.
 func parseEBTOptions(req *muxrpc.Request) error {
 	var o ebtOptions

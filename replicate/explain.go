@@ -29,6 +29,7 @@ const (
 // Peer is what is known of a connection, or of an address that may be dialled.
 type Peer struct {
 	ID       identity.ID       `json:"key"`
+	Remote   string            `json:"remote,omitempty"`  // of connections: the other side's IP and port, or room and key
 	Address  *identity.Address `json:"address,omitempty"` // as dialled, or to be dialled; missing when they dialled us
 	Kind     Kind              `json:"kind"`              // "lan", "room", "pub" or "other"
 	State    State             `json:"state"`
@@ -109,7 +110,7 @@ func (s *session) peer() Peer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := Peer{
-		ID: s.id, Kind: KindOther, State: Connected, Outgoing: s.outgoing, Since: s.since, Via: s.via,
+		ID: s.id, Remote: s.remote, Kind: KindOther, State: Connected, Outgoing: s.outgoing, Since: s.since, Via: s.via,
 		Received: s.received.Load(), Sent: s.sent.Load(), Refused: s.refused.Load(),
 		BytesIn: stats.BytesIn, BytesOut: stats.BytesOut, Missing: missing, Stalled: stalled,
 		Pinged: s.pinged, RTT: s.rtt.Milliseconds(), Skew: s.skew.Milliseconds(), Room: s.room != nil,
@@ -128,6 +129,10 @@ type Claim struct {
 	Stalled  bool        `json:"stalled"`        // it was asked, and let wait
 	Refused  bool        `json:"refused"`        // our log refused what it sent
 	Blocked  bool        `json:"blocked"`        // the feed's author blocks it: nothing of the feed is exchanged with it
+	Sending  bool        `json:"sending"`        // it asked us to send
+	Asking   bool        `json:"asking"`         // we asked it to send
+	Sent     int64       `json:"sent"`           // it has this, or it is on its way there
+	Told     int64       `json:"told"`           // the head that it was last told
 }
 
 // FeedState is how a feed stands with the connected peers.

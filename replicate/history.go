@@ -26,6 +26,7 @@ func (n *Network) Methods() []muxrpc.Method {
 			Doc: "the messages of one feed {id} from a sequence {seq} on; live, old, limit, keys, values, reverse"},
 		{Name: "ebt.replicate", Kind: muxrpc.Duplex, Anonymous: true, Stream: n.ebtReplicate, Patient: true, MaxBody: maxNotesBody,
 			Doc: "exchange feeds by EBT {version: 3, format: classic}"},
+		{Name: "ebt.clock", Kind: muxrpc.Async, Anonymous: true, Call: n.ebtClock, Doc: "{feed: highest sequence held} of the feeds that are exchanged"},
 		{Name: "gossip.ping", Kind: muxrpc.Duplex, Anonymous: true, Stream: n.ping, Doc: "answer each number with our clock in milliseconds"},
 		{Name: "conn.ping", Kind: muxrpc.Duplex, Anonymous: true, Stream: n.ping, Doc: "the same as gossip.ping"},
 	}...)

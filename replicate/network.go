@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -97,6 +98,9 @@ type Network struct {
 	tunnels room.Server
 	nobody  *muxrpc.Registry // without methods
 
+	overrides *overrides // is o.Graph
+
+	paused   atomic.Bool
 	changed  broadcast
 	pace     pace
 	live     liveHub
@@ -139,8 +143,10 @@ func New(o Options) (*Network, error) {
 	orDefault(&o.MaxHandshakesAddress, 8)
 	orDefault(&o.MaxPeers, 1000)
 	o.Masters = slices.Clone(o.Masters)
+	asked := &overrides{Graph: o.Graph, wanted: map[identity.ID]bool{}, blocks: map[[2]identity.ID]bool{}}
+	o.Graph = asked
 	n := &Network{
-		o: o, self: o.Key.ID(), log: o.Logger, running: make(chan struct{}),
+		o: o, overrides: asked, self: o.Key.ID(), log: o.Logger, running: make(chan struct{}),
 		sessions: map[identity.ID]*session{}, dialling: map[identity.ID]*dialling{}, handshakes: map[string]int{},
 		wanted: map[identity.ID]struct{}{}, wakers: map[identity.ID]chan struct{}{},
 	}

@@ -21,6 +21,7 @@ type session struct {
 	n        *Network
 	id       identity.ID
 	addr     identity.Address // as dialled; zero when they dialled
+	remote   string           // the address of the socket's other end
 	outgoing bool
 	since    time.Time
 	conn     *muxrpc.Conn
@@ -52,7 +53,7 @@ const maxInvalid = 100
 
 func (n *Network) newSession(conn *shs.Conn, addr identity.Address, outgoing bool) *session {
 	s := &session{
-		n: n, id: conn.Remote(), addr: addr, outgoing: outgoing, since: n.o.Now(),
+		n: n, id: conn.Remote(), remote: conn.RemoteAddr().String(), addr: addr, outgoing: outgoing, since: n.o.Now(),
 		done: make(chan struct{}), opened: make(chan struct{}), changed: make(chan struct{}),
 	}
 	s.conn = muxrpc.New(conn, muxrpc.Options{StreamBuffer: streamBuffer, Registry: n.peers, Anonymous: true, Peer: s, Logger: n.log})

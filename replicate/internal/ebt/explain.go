@@ -14,6 +14,10 @@ type Claim struct {
 	Stalled  bool      // it was asked, and let wait
 	Refused  bool      // the log refused what it sent
 	Blocked  bool      // the feed's author blocks it: the feed is not exchanged with it
+	Sending  bool      // it asked us to send
+	Asking   bool      // we asked it to send
+	Sent     int64     // it has this, or it is on its way there
+	Told     int64     // the head that we last told
 }
 
 // Claims tells what the connected peers say of a feed, in the order in which they came. Those that never spoke of it are left
@@ -30,6 +34,9 @@ func (b *Brain) Claims(id identity.ID) (claims []Claim) {
 			continue
 		}
 		c.Sequence = seq
+		if x := p.feeds[f]; x != nil {
+			c.Sending, c.Asking, c.Sent, c.Told = x.tx, x.rx, x.sent, x.told
+		}
 		if f.source == p {
 			c.Asked = f.since
 		}
