@@ -71,7 +71,7 @@ func TestKnownAddresses(t *testing.T) {
 	}
 	for method, args := range map[string][]any{
 		"gossip.add": {addr.Key}, "gossip.get": {}, "gossip.connect": {identity.ID{99}}, "conn.remember": {"nonsense"}, "conn.forget": {addr.Key},
-		"conn.stage": {7}, "getAddress": {"nowhere"},
+		"conn.stage": {7},
 	} {
 		w.refused(method, args...)
 	}
