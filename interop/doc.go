@@ -5,8 +5,9 @@
 //
 // Start runs one such peer as a process: a script of js/ that makes the peer and takes commands as JSON lines on its
 // standard input (js/lib/driver.js says which). Peers share a network key of the test's own, listen at a free port of
-// 127.0.0.1, look for nobody and dial only when told to, unless the test gives them a network of its own. A peer ends with the test, with its process group; it also ends by
-// itself when its standard input does, so that none outlives a test that was killed.
+// 127.0.0.1, look for nobody and dial only when told to, unless the test gives them a network of its own. A peer ends with
+// the test, with its process group; it also ends by itself when its standard input does, so that none outlives a test that was
+// killed.
 //
 // The peers are tested among themselves first, by `npm test` in js/ and here: what fails against Charkha and not there
 // is Charkha's fault. README.md has what to know of them.

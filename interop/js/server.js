@@ -1,6 +1,6 @@
 'use strict'
-// A peer that runs npm ssb-server with the plugins that `ssb-server start` uses, without those that listen elsewhere or look
-// for neighbours unless they are wanted (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth) and those that only serve local apps.
+// A peer that runs npm ssb-server with the plugins that `ssb-server start` uses, without those that only serve local apps and, unless
+// they are asked for, those that listen elsewhere or look for neighbours (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth).
 
 const { createRequire } = require('module')
 const { call, collect, common, config, freePort, serve, stack } = require('./lib/driver')
