@@ -136,7 +136,7 @@ type follower struct {
 }
 
 const (
-	batchMost  = 2000 // messages in one transaction, by default
+	batchMost  = 1000 // messages in one transaction, by default
 	cursorByte = 'c'  // prefix of the cursors; views have capitals
 )
 
@@ -164,10 +164,11 @@ func Open(o Options) (*Index, error) {
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
-		WithMemTableSize(8 << 20).
+		WithMemTableSize(4 << 20).
+		WithValueThreshold(64 << 10).
 		WithNumMemtables(2).
 		WithNumCompactors(2).
-		WithBaseTableSize(2 << 20).
+		WithBaseTableSize(1 << 20).
 		WithValueLogFileSize(16 << 20).
 		WithMetricsEnabled(false)
 	bo.TableSizeMultiplier = 1 // building large tables needs much memory

@@ -208,31 +208,29 @@ func parseTimeRow(key, value []byte) (r row, err error) {
 	return r, nil
 }
 
-// rootOf is the thread that a content says it is in, as ssb-threads reads it: its fork, else its root. whole: it says that it
-// is in none.
-func rootOf(content []byte) (root identity.MsgID, reply, whole bool) {
+// rootOf is the message that a content answers, and the one that it forked from, each zero if it names none. whole: it names
+// neither, nor a branch, and so begins a thread, as ssb-threads sees it.
+func rootOf(content []byte) (root, fork identity.MsgID, whole bool) {
 	whole = true
-	var fork, base []byte
 	top(content, func(key, value []byte) {
+		to := &root
 		switch string(key) {
 		case "fork":
-			fork = value
+			to = &fork
 		case "root":
-			base = value
 		case "branch":
+			to = nil
 		default:
 			return
 		}
 		whole = whole && !truthy(value)
-	})
-	for _, v := range [][]byte{fork, base} {
-		if text, ok := spelledText(v); ok {
+		if text, ok := spelledText(value); ok && to != nil {
 			if id, err := identity.ParseMsgID(text); err == nil {
-				return id, true, whole
+				*to = id
 			}
 		}
-	}
-	return root, false, whole
+	})
+	return root, fork, whole
 }
 
 // The kinds of sets that messages keeps, behind the letters of whom their terms come from: public contents, or opened ones.
@@ -241,7 +239,9 @@ const (
 	setAuthor = 'a'
 	setType   = 't'
 	setBoxed  = 'b'
-	setThread = 'r' // posts whose root or fork is a message
+	setRoot   = 'r' // posts whose root is a message
+	setFork   = 'f' // posts whose fork is a message, and their root another
+	setForked = 'x' // posts whose root is a message, and their fork another
 )
 
 const (
@@ -294,14 +294,25 @@ func (v *messages) add(txn *badger.Txn, m *message) error {
 		v.sets.add(v.term, at)
 		if m.kind == "post" {
 			r.flags |= isPost
-			root, reply, whole := rootOf(m.content)
+			root, fork, whole := rootOf(m.content)
 			if whole {
 				r.flags |= isWhole
 			}
-			if reply {
-				r.flags |= isReply
+			// ssb-threads counts it for both, and takes it to be in the thread of the fork.
+			if r.root = fork; fork.IsZero() {
 				r.root = root
-				put(m.opened, setThread, root[:]...)
+			}
+			if !r.root.IsZero() {
+				r.flags |= isReply
+			}
+			if !root.IsZero() {
+				put(m.opened, setRoot, root[:]...)
+			}
+			if !fork.IsZero() && fork != root {
+				put(m.opened, setFork, fork[:]...)
+				if !root.IsZero() {
+					put(m.opened, setForked, root[:]...)
+				}
 			}
 		}
 	}

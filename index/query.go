@@ -45,7 +45,7 @@ func Refers(dest string, rels ...string) Set { return Set{kind: 'l', text: dest,
 // these.
 func Links(dest string, rels ...string) Set { return Set{kind: 'L', text: dest, rels: rels} }
 
-// Replies is the posts that name a message as their root or fork.
+// Replies is the posts that name a message as their root.
 func Replies(root identity.MsgID) Set { return Set{kind: 'r', text: string(root[:])} }
 
 // Tagged is what has a hashtag in its mentions, or is in that channel. The "#" may be left out.
@@ -130,7 +130,7 @@ func (x *Index) terms(txn *badger.Txn, s Set) (terms [][]byte) {
 		case 't':
 			terms = append(terms, typeSet(nil, opened, s.text))
 		case 'r':
-			terms = append(terms, append(messageSet(nil, opened, setThread), s.text...))
+			terms = append(terms, append(messageSet(nil, opened, setRoot), s.text...))
 		case 'l':
 			terms = append(terms, linkTerms(txn, opened, s.text, []byte{linkDeep, linkObject, linkPlain}, s.rels)...)
 		case 'L':

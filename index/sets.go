@@ -40,17 +40,17 @@ func (w *setWriter) begin() {
 		w.tails, w.written = map[string]tail{}, false
 	}
 	for _, term := range w.used {
-		w.spare = append(w.spare, w.pending[term][:0])
+		if places := w.pending[term]; cap(places) <= spareCap && len(w.spare) < spareMost {
+			w.spare = append(w.spare, places[:0])
+		}
 	}
 	clear(w.pending)
 	w.used = w.used[:0]
-	if len(w.spare) > spareMost {
-		w.spare = slices.Clone(w.spare[:spareMost])
-	}
 }
 
 const (
 	spareMost = 4096
+	spareCap  = 32
 	tailsMost = 5000 // with some 200 bytes each
 )
 

@@ -14,12 +14,12 @@ import (
 	"charkha/log"
 )
 
-// Thread is a message that began one, how many answers it has, and when the latest was written. Posts of people whom we block
-// do not count.
+// Thread is a message that began one, how many answers it has, and where the latest stands. Posts of people whom we block do not
+// count.
 type Thread struct {
 	Root    log.Message
-	Replies int
-	Latest  float64 // the time of the latest post, the root being one; see Point
+	Replies int   // posts that name the root as theirs, or as what they forked from
+	Latest  Point // of the posts, the root being one; those that forked to elsewhere do not count here
 }
 
 // ThreadQuery says which threads are asked for.
@@ -131,7 +131,7 @@ func (x *Index) blocking() bool {
 
 // threadOf makes the thread that a post is in, if it was not seen.
 func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blocking bool) (t Thread, ok bool, err error) {
-	t.Latest = r.time
+	t.Latest = Point{r.time, r.at}
 	if r.flags&isReply != 0 {
 		if seen[r.root] {
 			return t, false, nil
@@ -158,31 +158,49 @@ func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blo
 	if root.content == nil || root.opened != q.Private || root.kind != "post" || x.Blocks(x.o.Self, root.Author()) {
 		return t, false, nil
 	}
-	if _, reply, whole := rootOf(root.content); reply || !whole || q.Only != nil && !q.Only(&t.Root) {
+	if _, _, whole := rootOf(root.content); !whole || q.Only != nil && !q.Only(&t.Root) {
 		return t, false, nil
 	}
 	err = x.look(func(txn *badger.Txn) error {
 		key := t.Root.Key()
-		term := append(messageSet(nil, q.Private, setThread), key[:]...)
-		if !blocking && q.Where.kind == 0 {
-			n, err := sizeOf(txn, term)
-			t.Replies = int(n)
+		of := func(kind byte) []byte { return append(messageSet(nil, q.Private, kind), key[:]...) }
+		if !blocking && q.Where.kind == 0 && q.Behind == nil {
+			roots, err := sizeOf(txn, of(setRoot))
+			if err != nil {
+				return err
+			}
+			forks, err := sizeOf(txn, of(setFork))
+			t.Replies = int(roots + forks)
 			return err
 		}
-		t.Latest = timeOf(&t.Root)
-		return x.eachPlace(txn, term, func(p place) bool {
-			if !x.isBlocked(p.author) {
-				t.Replies++
-				t.Latest = max(t.Latest, p.time)
+		forked := map[log.Offset]bool{}
+		err := x.eachPlace(txn, of(setForked), func(p place) { forked[p.at] = true })
+		t.Latest = PointOf(&t.Root)
+		for _, kind := range []byte{setRoot, setFork} {
+			if err == nil {
+				err = x.eachPlace(txn, of(kind), func(p place) {
+					if x.isBlocked(p.author) {
+						return
+					}
+					t.Replies++
+					if at := (Point{p.time, p.at}); kind == setFork || !forked[p.at] {
+						if at.compare(t.Latest) > 0 {
+							t.Latest = at
+						}
+					}
+				})
 			}
-			return true
-		})
+		}
+		return err
 	})
+	if q.Behind != nil && t.Latest.compare(*q.Behind) >= 0 {
+		return t, false, err // it stands before
+	}
 	return t, err == nil, err
 }
 
-// eachPlace calls do with the places of a set, in the order of arrival, until it returns false.
-func (x *Index) eachPlace(txn *badger.Txn, term []byte, do func(p place) bool) error {
+// eachPlace calls do with the places of a set, in the order of arrival.
+func (x *Index) eachPlace(txn *badger.Txn, term []byte, do func(p place)) error {
 	f, err := openSet(txn, term, false)
 	if err != nil {
 		return err
@@ -195,8 +213,11 @@ func (x *Index) eachPlace(txn *badger.Txn, term []byte, do func(p place) bool) e
 			return err
 		}
 		pl, known, err := cols.at(log.Offset(p))
-		if err != nil || known && !do(pl) {
+		if err != nil {
 			return err
+		}
+		if known {
+			do(pl)
 		}
 		at, ok = beyond(p, false)
 	}
@@ -219,11 +240,10 @@ func (x *Index) Thread(root identity.MsgID, private bool, most int) (posts []log
 	}
 	var all []place
 	err = x.look(func(txn *badger.Txn) error {
-		return x.eachPlace(txn, append(messageSet(nil, private, setThread), root[:]...), func(p place) bool {
+		return x.eachPlace(txn, append(messageSet(nil, private, setRoot), root[:]...), func(p place) {
 			if !x.isBlocked(p.author) {
 				all = append(all, p)
 			}
-			return true
 		})
 	})
 	if err != nil {
