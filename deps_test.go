@@ -22,6 +22,7 @@ import (
 const rooms = `
 	identity                        :
 	muxrpc                          :
+	mfr                             :
 	private                         : identity
 	log/internal/classic            : identity
 	log                             : identity log/internal/classic
@@ -50,6 +51,7 @@ const rooms = `
 // pure lists packages that compute and nothing else, and what they must not reach for, themselves.
 var pure = map[string][]string{
 	"log/internal/classic":     {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
+	"mfr":                      {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
 	"private":                  {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
 	"replicate/internal/ebt":   {"net", "os", "github.com/dgraph-io/badger/v4"},
 	"replicate/internal/sched": {"net", "os", "github.com/dgraph-io/badger/v4"},
