@@ -80,21 +80,26 @@ func (n *Node) webAddress() identity.Address {
 // everywhere, "local" and "private" from the same network, "device" and "" from the same computer, too. There are none in others.
 func (n *Node) addressesFor(scope string) (all []identity.Address) {
 	for _, addr := range n.Addresses() {
-		ip, err := netip.ParseAddr(addr.Host)
-		isIP, ok := err == nil, false
-		switch scope {
-		case "", "device":
-			ok = true
-		case "local", "private":
-			ok = isIP && !ip.IsLoopback() || !isIP && addr.Host != "localhost"
-		case "public":
-			ok = isIP && ip.IsGlobalUnicast() && !ip.IsPrivate() || !isIP && strings.Contains(addr.Host, ".")
-		}
-		if ok {
+		if reaches(addr, scope) {
 			all = append(all, addr)
 		}
 	}
 	return all
+}
+
+// reaches reports whether an address of ours is for a scope. Names with a dot are taken for public.
+func reaches(addr identity.Address, scope string) bool {
+	ip, err := netip.ParseAddr(addr.Host)
+	isIP := err == nil
+	switch scope {
+	case "", "device":
+		return true
+	case "local", "private":
+		return isIP && !ip.IsLoopback() || !isIP && addr.Host != "localhost"
+	case "public":
+		return isIP && ip.IsGlobalUnicast() && !ip.IsPrivate() || !isIP && strings.Contains(addr.Host, ".")
+	}
+	return false
 }
 
 // Addresses are where the node listens: for peers, and then, if that door is open, for WebSockets.
