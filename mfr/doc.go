@@ -36,7 +36,7 @@
 // stages unchanged comes out byte for byte, with the order of its keys. That is about ten times as quick as decoding, and it is
 // how a message keeps the form that its hash was made of.
 //
-// $filter and $map hold nothing; $reduce and $sort hold no more than Run is told, and no value that a query makes is larger
-// than 4 MiB. A query has at most 64 stages, 256 KiB and 128 levels. The time for a value is bounded by its length times that
+// $filter and $map hold nothing; $reduce and $sort hold no more than Run is told, and no stage makes more than 8 MiB of one
+// value. A query has at most 64 stages, 256 KiB and 128 levels. The time for a value is bounded by its length times that
 // of the query.
 package mfr

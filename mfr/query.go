@@ -14,7 +14,7 @@ const (
 	maxQuery  = 256 << 10 // bytes of a query
 	maxStages = 64
 	maxDepth  = 128     // nesting of a query, and of arrays that are compared
-	maxValue  = 4 << 20 // bytes of a value that a query makes: {"$map":{"a":[],"b":[]}} doubles one
+	maxMade   = 8 << 20 // bytes that a stage makes of one value: {"$map":{"a":[],"b":[]}} doubles it
 	rowSize   = 128     // what a group or a sorted value costs besides its bytes, about
 )
 
@@ -169,6 +169,7 @@ func (q *Query) WithoutSort() *Query {
 // run is one run of a query.
 type run struct {
 	left int // bytes that may still be held
+	made int // bytes that a stage has made of the value at hand
 	err  error
 }
 
@@ -189,7 +190,14 @@ func (r *run) hold(n int) bool {
 }
 
 // keep copies a value that is going to be held.
-func (r *run) keep(v value) value {
+func (r *run) keep(v value) value { return r.replace(nil, v) }
+
+// replace keeps v instead of what was held.
+func (r *run) replace(held, v value) value {
+	if bytes.Equal(held, v) {
+		return held
+	}
+	r.left += len(held)
 	if v.kind() == undefined || !r.hold(len(v)) {
 		return nil
 	}
@@ -253,6 +261,7 @@ func (s stage) start(r *run, next func(value) bool) (in func(value) bool, end fu
 			if red == nil {
 				red = s.reduce(value("null"))
 			}
+			r.made = 0
 			red.add(r, v)
 			return r.err == nil
 		}
@@ -287,14 +296,16 @@ func (s stage) start(r *run, next func(value) bool) (in func(value) bool, end fu
 		}
 	case s.name == "$map":
 		return func(v value) bool {
-			v = s.fn(r, v)
-			if r.err != nil {
+			r.made = 0
+			if v = s.fn(r, v); r.err != nil {
 				return false
 			}
 			return !v.truthy() || next(v)
 		}, nil
 	}
 	return func(v value) bool {
-		return !s.fn(r, v).truthy() || next(v)
+		r.made = 0
+		pass := s.fn(r, v).truthy()
+		return r.err == nil && (!pass || next(v))
 	}, nil
 }

@@ -216,6 +216,16 @@ func TestLimits(t *testing.T) {
 	if _, err := collect(mustParse(t, "["+double+"]"), raws(`{"a":"x"}`)); !errors.Is(err, ErrTooMuch) {
 		t.Errorf("doubled %d times: %v", maxStages, err)
 	}
+	twice := strings.TrimSuffix(strings.Repeat(`{"$map":{"a":[],"b":[]}},`, 8000), ",")
+	same := strings.TrimSuffix(strings.Repeat(`{"$map":{"a":"a"}},`, 8000), ",")
+	big := `{"a":"` + strings.Repeat("x", 20_000) + `"}`
+	for _, steps := range []string{twice, same} {
+		for _, query := range []string{`[{"$map":[` + steps + `]}]`, `[{"$filter":{"$map":[` + steps + `]}}]`, `[{"$reduce":{"$collect":[` + steps + `]}}]`} {
+			if _, err := collect(mustParse(t, query), raws(big)); !errors.Is(err, ErrTooMuch) {
+				t.Errorf("%.80s: %v", query, err)
+			}
+		}
+	}
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
 	for _, query := range []string{`[{"$filter":{"$gt":1}}]`, `[{"$filter":{"$gt":[]}}]`, `[{"$reduce":{"x":[],"n":{"$count":true}}}]`, `[{"$sort":[[]]}]`} {
 		_, err := collect(mustParse(t, query), raws(deep, deep))

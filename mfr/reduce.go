@@ -3,6 +3,7 @@ package mfr
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // reducer takes many values and makes one of them. What it keeps, it copies.
@@ -174,8 +175,8 @@ func (q *rule) shape(by *[]fn) (*shape, error) {
 	return s, nil
 }
 
-func (s *shape) reducer() *object1 {
-	o := &object1{shape: s, subs: make([]reducer, len(s.subs))}
+func (s *shape) reducer() *filled {
+	o := &filled{shape: s, subs: make([]reducer, len(s.subs))}
 	for i, p := range s.subs {
 		switch {
 		case p.sub != nil:
@@ -196,27 +197,24 @@ type latest struct {
 }
 
 func (l *latest) add(r *run, v value) {
-	v = l.of(r, v)
-	if string(v) != string(l.held) {
-		l.held = r.keep(v)
-	}
+	l.held = r.replace(l.held, l.of(r, v))
 }
 
 func (l *latest) result(*run) value { return l.held }
 
-// object1 fills one shape.
-type object1 struct {
+// filled fills one shape.
+type filled struct {
 	shape *shape
 	subs  []reducer
 }
 
-func (o *object1) add(r *run, v value) {
+func (o *filled) add(r *run, v value) {
 	for _, sub := range o.subs {
 		sub.add(r, v)
 	}
 }
 
-func (o *object1) result(r *run) value {
+func (o *filled) result(r *run) value {
 	out := value("{")
 	for i, sub := range o.subs {
 		out = r.appendMember(out, append(quote([]byte(o.shape.keys[i])), ':'), sub.result(r))
@@ -233,7 +231,7 @@ type groups struct {
 
 type row struct {
 	keys []value // one for each path
-	object1
+	filled
 }
 
 func (g *groups) add(r *run, v value) {
@@ -255,29 +253,24 @@ func (g *groups) add(r *run, v value) {
 		case c > 0:
 			high = mid - 1
 		default:
-			g.rows[mid].keys = keepAll(r, g.rows[mid].keys, keys)
-			g.rows[mid].add(r, v)
+			g.rows[mid].put(r, keys, v)
 			return
 		}
 	}
 	if !r.hold(rowSize * (1 + len(keys))) {
 		return
 	}
-	fresh := &row{keys: keepAll(r, make([]value, len(keys)), keys), object1: *g.shape.reducer()}
-	g.rows = append(g.rows, nil)
-	copy(g.rows[low+1:], g.rows[low:])
-	g.rows[low] = fresh
-	fresh.add(r, v)
+	fresh := &row{keys: make([]value, len(keys)), filled: *g.shape.reducer()}
+	g.rows = slices.Insert(g.rows, low, fresh)
+	fresh.put(r, keys, v)
 }
 
-// keepAll copies those of keys that differ from what is held.
-func keepAll(r *run, held, keys []value) []value {
+// put adds a value to a group. Its keys become those of the group: they need not be spelled like those before.
+func (g *row) put(r *run, keys []value, v value) {
 	for i, key := range keys {
-		if string(held[i]) != string(key) {
-			held[i] = r.keep(key)
-		}
+		g.keys[i] = r.replace(g.keys[i], key)
 	}
-	return held
+	g.add(r, v)
 }
 
 // compareKeys compares up to the first keys that are not the same one. Two equal arrays are not the same one, so what comes
@@ -297,12 +290,7 @@ func (g *groups) result(r *run) value {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		v := row.result(r)
-		if len(out)+len(v) > maxValue {
-			r.fail(fmt.Errorf("a value of over %d bytes: %w", maxValue, ErrTooMuch))
-			break
-		}
-		out = append(out, v...)
+		out = append(out, row.result(r)...)
 	}
 	return append(out, ']')
 }
@@ -312,13 +300,15 @@ func emit(r *run, red reducer, next func(value) bool) bool {
 	switch red := red.(type) {
 	case *groups:
 		for _, row := range red.rows {
+			r.made = 0
 			if v := row.result(r); !next(v) {
 				return false
 			}
 		}
 		return true
-	case *object1:
+	case *filled:
 		for _, sub := range red.subs {
+			r.made = 0
 			if v := sub.result(r); !next(v) {
 				return false
 			}

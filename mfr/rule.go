@@ -440,8 +440,8 @@ func (r *run) appendMember(out, key, v value) value {
 	if v.kind() == undefined {
 		return out
 	}
-	if len(out)+len(key)+len(v) > maxValue {
-		r.fail(fmt.Errorf("a value of over %d bytes: %w", maxValue, ErrTooMuch))
+	if r.made += len(key) + len(v); r.made > maxMade {
+		r.fail(fmt.Errorf("over %d bytes of one value: %w", maxMade, ErrTooMuch))
 		return out
 	}
 	if len(out) > 1 {
