@@ -36,7 +36,7 @@ const rooms = `
 	invite                          : identity internal/roomhttp
 	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/room
 	index                           : identity log
-	api                             : identity log muxrpc replicate index lan invite
+	api                             : identity log muxrpc replicate index lan invite private mfr
 	node                            : identity log muxrpc replicate replicate/shs index api lan web
 	cmd/charkha                     : identity muxrpc node replicate replicate/shs web
 	interop                         : identity

@@ -53,7 +53,11 @@ func (a *API) publish(_ context.Context, req *muxrpc.Request) (any, error) {
 	if len(content) == 0 {
 		return nil, errors.New("the content is missing, or null")
 	}
-	return a.sign(content)
+	if content, err := closed(content); err != nil {
+		return nil, err
+	} else {
+		return a.sign(content)
+	}
 }
 
 // sign publishes content and answers with the stored message.
@@ -75,31 +79,66 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 		return nil, err
 	}
 	var opts struct {
-		ID   *identity.MsgID `json:"id"`
-		Key  *identity.MsgID `json:"key"`
-		Meta bool            `json:"meta"`
+		ID      string `json:"id"`
+		Key     string `json:"key"`
+		Meta    bool   `json:"meta"`
+		Private bool   `json:"private"`
+		Unbox   string `json:"unbox"`
 	}
+	var place log.Offset
 	if len(arg) > 0 && arg[0] == '"' {
 		if err := json.Unmarshal(arg, &opts.ID); err != nil {
 			return nil, fmt.Errorf("get: %w", err)
 		}
+	} else if json.Unmarshal(arg, &place) == nil && len(arg) > 0 {
+		return a.getPlace(place)
 	} else if err := json.Unmarshal(arg, &opts); err != nil {
 		return nil, fmt.Errorf("get: the argument is neither a message id nor {id}: %w", err)
 	}
-	if opts.ID == nil {
+	if opts.ID == "" {
 		opts.ID = opts.Key
 	}
-	if opts.ID == nil {
+	if opts.ID == "" {
 		return nil, errors.New("get: the message id is missing")
 	}
-	m, err := a.Log.Get(*opts.ID)
+	text, key := splitUnbox(opts.ID)
+	if opts.Unbox == "" {
+		opts.Unbox = key
+	}
+	id, err := identity.ParseMsgID(text)
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", opts.ID, err)
+		return nil, fmt.Errorf("get: %w", err)
+	}
+	m, err := a.Log.Get(id)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", id, err)
+	}
+	value := a.value(m, opts.Private)
+	if opts.Unbox != "" {
+		if value, err = withKey(m, opts.Unbox); err != nil {
+			return nil, fmt.Errorf("get: %w", err)
+		}
 	}
 	if opts.Meta {
-		return kvt(m), nil
+		return json.RawMessage(wrap(m, value)), nil
 	}
-	return json.RawMessage(m.Value()), nil
+	return json.RawMessage(value), nil
+}
+
+// getPlace is the message at a place in the log.
+func (a *API) getPlace(place log.Offset) (any, error) {
+	if place >= 0 && place < a.Log.Len() {
+		for m, err := range a.Log.Arrivals(place, false) {
+			if err != nil {
+				return nil, err
+			}
+			if m.Offset() == place {
+				return json.RawMessage(m.Value()), nil
+			}
+			break
+		}
+	}
+	return nil, fmt.Errorf("get: there is no message at place %d", place)
 }
 
 func (a *API) getLatest(_ context.Context, req *muxrpc.Request) (any, error) {
@@ -115,7 +154,10 @@ func (a *API) getLatest(_ context.Context, req *muxrpc.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kvt(m), nil
+	return struct {
+		Key   identity.MsgID  `json:"key"`
+		Value json.RawMessage `json:"value"`
+	}{m.Key(), m.Value()}, nil
 }
 
 func (a *API) latestSequence(_ context.Context, req *muxrpc.Request) (any, error) {
@@ -307,6 +349,7 @@ type streamOptions struct {
 	Keys    *bool        `json:"keys"`
 	Values  *bool        `json:"values"`
 	Sync    *bool        `json:"sync"`
+	Private bool         `json:"private"` // open what is for us
 }
 
 func isTrue(b *bool) bool { return b == nil || *b }
@@ -326,12 +369,12 @@ func (o *streamOptions) within(x float64) bool {
 }
 
 // encode gives a message in the form that the options ask for: KVT, the bare value, or the bare key.
-func (o *streamOptions) encode(m log.Message) []byte {
+func (a *API) encode(o *streamOptions, m log.Message) []byte {
 	switch {
 	case isTrue(o.Keys) && isTrue(o.Values):
-		return m.AppendKVT(nil)
+		return a.shown(m, o.Private)
 	case isTrue(o.Values):
-		return m.Value()
+		return a.value(m, o.Private)
 	}
 	key, _ := json.Marshal(m.Key())
 	return key
@@ -372,7 +415,7 @@ func (a *API) createUserStream(ctx context.Context, req *muxrpc.Request, s *muxr
 			if err != nil {
 				return err
 			}
-			if err := s.SendJSON(o.encode(m)); err != nil {
+			if err := s.SendJSON(a.encode(&o, m)); err != nil {
 				return err
 			}
 			if left > 0 {
@@ -391,7 +434,7 @@ func (a *API) createUserStream(ctx context.Context, req *muxrpc.Request, s *muxr
 			return err
 		}
 	}
-	return a.followFeed(ctx, *o.ID, r.From, upper, left, func(m log.Message) error { return s.SendJSON(o.encode(m)) })
+	return a.followFeed(ctx, *o.ID, r.From, upper, left, func(m log.Message) error { return s.SendJSON(a.encode(&o, m)) })
 }
 
 // followFeed gives do the messages of a feed with sequences from..to as they arrive, the ones already there included, at
@@ -460,7 +503,7 @@ func (a *API) createLogStream(ctx context.Context, req *muxrpc.Request, s *muxrp
 		if o.Raw {
 			return slices.Concat(fmt.Appendf(nil, `{"seq":%d,"value":`, m.Offset()), kvt(m), []byte("}"))
 		}
-		return o.encode(m)
+		return a.encode(&o.streamOptions, m)
 	})
 }
 

@@ -142,6 +142,7 @@ func Open(cfg Config) (_ *Node, err error) {
 	}
 	n.index, err = index.Open(index.Options{
 		Dir: filepath.Join(cfg.Dir, "index"), Log: n.feeds, Self: n.key.ID(), Hops: cfg.Hops, Logger: cfg.Logger,
+		Unbox: func(m *log.Message) ([]byte, bool) { return api.Unbox(m, n.key) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the index (it can be deleted, and is built anew then): %w", err)

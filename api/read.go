@@ -1,0 +1,345 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"charkha/identity"
+	"charkha/index"
+	"charkha/log"
+	"charkha/muxrpc"
+)
+
+// reads are the streams of messages that the index finds.
+func (a *API) reads() []muxrpc.Method {
+	return []muxrpc.Method{
+		{Name: "createFeedStream", Kind: muxrpc.Source, Doc: "all messages in the order of the times that they claim, or of arrival where that is earlier", Stream: a.createFeedStream},
+		{Name: "messagesByType", Kind: muxrpc.Source, Doc: "(type or {type}): the messages of a type in the order they arrived", Stream: a.messagesByType},
+		{Name: "links", Kind: muxrpc.Source, Doc: "{source, dest, rel}: references from a feed to a feed, message or blob, as {source, rel, dest, key}", Stream: a.links},
+	}
+}
+
+// stream sends what a query finds, in the form that the options ask for.
+func (a *API) stream(ctx context.Context, s *muxrpc.Stream, o *streamOptions, q index.Query, encode func(log.Message) ([]byte, error)) error {
+	left := o.limit()
+	if left == 0 {
+		return nil
+	}
+	q.Limit, q.Reverse, q.Live = max(left, 0), o.Reverse, o.Live
+	q.New = o.Live && !isTrue(o.Old)
+	if o.Live && isTrue(o.Old) && isTrue(o.Sync) {
+		q.Caught = func() error { return s.SendJSON([]byte(`{"sync":true}`)) }
+	}
+	for m, err := range a.Index.Query(ctx, q) {
+		if err != nil {
+			return ctxEnd(ctx, err)
+		}
+		body, err := encode(m)
+		if err != nil {
+			return err
+		}
+		if body == nil {
+			continue
+		}
+		if err := s.SendJSON(body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// times makes the bounds of a query of those of the options, both included.
+func (o *streamOptions) times(q *index.Query) {
+	low, high := math.Inf(-1), math.Inf(1)
+	if o.Gte != nil {
+		low = max(low, *o.Gte)
+	}
+	if o.Gt != nil {
+		low = max(low, math.Nextafter(*o.Gt, math.Inf(1)))
+	}
+	if o.Lte != nil {
+		high = min(high, *o.Lte)
+	}
+	if o.Lt != nil {
+		high = min(high, math.Nextafter(*o.Lt, math.Inf(-1)))
+	}
+	// 0 is no bound for a query.
+	if low > 0 && !math.IsInf(low, 1) {
+		q.Since = low
+	}
+	if !math.IsInf(high, 1) {
+		if q.Until = high; high <= 0 {
+			q.Until = math.SmallestNonzeroFloat64
+		}
+	}
+}
+
+func (a *API) createFeedStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o streamOptions
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	a.settle(ctx)
+	q := index.Query{Claimed: true}
+	o.times(&q)
+	return a.stream(ctx, s, &o, q, func(m log.Message) ([]byte, error) { return a.encode(&o, m), nil })
+}
+
+func (a *API) messagesByType(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var arg json.RawMessage
+	if err := req.Decode(&arg); err != nil {
+		return err
+	}
+	var o struct {
+		streamOptions
+		Type string `json:"type"`
+	}
+	if json.Unmarshal(arg, &o.Type) != nil {
+		if err := json.Unmarshal(arg, &o); err != nil {
+			return fmt.Errorf("messagesByType: %w", err)
+		}
+	}
+	if o.Type == "" {
+		//lint:ignore ST1005 the text is that of npm ssb-db
+		return errors.New("must provide {type: string} to messagesByType")
+	}
+	a.settle(ctx)
+	// What is encrypted is found by its type, too, and opened only when that is asked for.
+	q := index.Query{Where: index.OfType(o.Type).Private(true)}
+	o.times(&q)
+	return a.stream(ctx, s, &o.streamOptions, q, func(m log.Message) ([]byte, error) { return a.encode(&o.streamOptions, m), nil })
+}
+
+// link is a reference in a message: {rel: REF}, {rel: {link: REF}}, or an array of these.
+type link struct {
+	source    identity.ID
+	rel, dest string
+	m         log.Message
+}
+
+// linksOf lists the references of a message as npm ssb-msgs does, indexLinks.
+func linksOf(m log.Message, content []byte) (all []link) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(content, &fields) != nil {
+		return nil
+	}
+	add := func(rel string, v json.RawMessage) {
+		var text string
+		var object struct {
+			Link string `json:"link"`
+		}
+		if json.Unmarshal(v, &text) != nil && json.Unmarshal(v, &object) == nil {
+			text = object.Link
+		}
+		if isRef(text) {
+			all = append(all, link{m.Author(), rel, text, m})
+		}
+	}
+	for rel, v := range fields {
+		var list []json.RawMessage
+		if len(v) > 0 && v[0] == '[' && json.Unmarshal(v, &list) == nil {
+			for _, item := range list {
+				add(rel, item)
+			}
+			continue
+		}
+		add(rel, v)
+	}
+	return all
+}
+
+// isRef reports whether a text is the id of a feed, message or blob.
+func isRef(text string) bool {
+	if len(text) != 52 && len(text) != 53 {
+		return false
+	}
+	switch text[0] {
+	case '@':
+		_, err := identity.ParseID(text)
+		return err == nil
+	case '%':
+		_, err := identity.ParseMsgID(text)
+		return err == nil
+	case '&':
+		_, err := identity.ParseBlobID(text)
+		return err == nil
+	}
+	return false
+}
+
+// class is what a filter of links asks for: all that begins with a sigil, or one id. "": all.
+func class(text string) string {
+	switch text {
+	case "feed":
+		return "@"
+	case "msg":
+		return "%"
+	case "blob":
+		return "&"
+	}
+	return text
+}
+
+func inClass(text, class string) bool {
+	return class == "" || text == class || len(class) == 1 && strings.HasPrefix(text, class)
+}
+
+// maxLinks bounds the links that are put in order for one call.
+const maxLinks = 1_000_000
+
+// links answers in the order of npm ssb-db: by source, rel, dest; with a dest and no source by dest, rel, source; then by sequence.
+// What comes live follows in the order in which it comes.
+func (a *API) links(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o struct {
+		streamOptions
+		Source string `json:"source"`
+		Dest   string `json:"dest"`
+		Rel    string `json:"rel"`
+		Meta   *bool  `json:"meta"`
+		Values bool   `json:"values"`
+	}
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	keys, meta := isTrue(o.Keys), isTrue(o.Meta)
+	if !keys && !meta && !o.Values {
+		return errors.New("links: makes no sense to return a stream without results: set at least one of {keys, values, meta} to true")
+	}
+	source, dest := class(o.Source), class(o.Dest)
+	var sets []index.Set
+	if len(source) > 1 {
+		id, err := identity.ParseID(source)
+		if err != nil {
+			return fmt.Errorf("links: source: %w", err)
+		}
+		sets = append(sets, index.By(id))
+	}
+	if len(dest) > 1 {
+		var rels []string
+		if o.Rel != "" {
+			rels = []string{o.Rel}
+		}
+		sets = append(sets, index.Links(dest, rels...).Private(true))
+	}
+	encode := func(l link) ([]byte, error) {
+		type row struct {
+			Source *identity.ID    `json:"source,omitempty"`
+			Rel    string          `json:"rel,omitempty"`
+			Dest   string          `json:"dest,omitempty"`
+			Key    *identity.MsgID `json:"key,omitempty"`
+			Value  json.RawMessage `json:"value,omitempty"`
+		}
+		var r row
+		key := l.m.Key()
+		if meta {
+			r.Source, r.Rel, r.Dest = &l.source, l.rel, l.dest
+		}
+		if keys {
+			r.Key = &key
+		}
+		if o.Values {
+			r.Value = a.value(l.m, o.Private)
+		}
+		switch {
+		case !meta && keys && !o.Values:
+			return json.Marshal(key)
+		case !meta && !keys:
+			return r.Value, nil
+		}
+		return json.Marshal(r)
+	}
+	find := func(m log.Message) (found []link) {
+		content := m.Content()
+		if opened, ok := Unbox(&m, a.Key); ok {
+			content = opened
+		}
+		for _, l := range linksOf(m, content) {
+			if inClass(l.dest, dest) && (o.Rel == "" || l.rel == o.Rel) && inClass(l.source.String(), source) {
+				found = append(found, l)
+			}
+		}
+		return found
+	}
+	a.settle(ctx)
+	left := o.limit()
+	next := a.Log.Len()
+	if isTrue(o.Old) || !o.Live {
+		var all []link
+		for m, err := range a.Index.Query(ctx, index.Query{Where: index.And(sets...), To: next}) {
+			if err != nil {
+				return ctxEnd(ctx, err)
+			}
+			if all = append(all, find(m)...); len(all) > maxLinks {
+				return fmt.Errorf("links: more than %d: ask for less, with source, dest or rel", maxLinks)
+			}
+		}
+		back := dest != "" && source == ""
+		slices.SortFunc(all, func(x, y link) int {
+			bySource, byDest := strings.Compare(x.source.String(), y.source.String()), strings.Compare(x.dest, y.dest)
+			first, last := bySource, byDest
+			if back {
+				first, last = byDest, bySource
+			}
+			return cmp.Or(first, strings.Compare(x.rel, y.rel), last, cmp.Compare(x.m.Sequence(), y.m.Sequence()))
+		})
+		if o.Reverse {
+			slices.Reverse(all)
+		}
+		for _, l := range all {
+			if left == 0 {
+				return nil
+			}
+			left--
+			body, err := encode(l)
+			if err != nil {
+				return err
+			}
+			if err := s.SendJSON(body); err != nil {
+				return err
+			}
+		}
+	}
+	if !o.Live || left == 0 {
+		return nil
+	}
+	if isTrue(o.Old) && isTrue(o.Sync) {
+		if err := s.SendJSON([]byte(`{"sync":true}`)); err != nil {
+			return err
+		}
+	}
+	for m, err := range a.Index.Query(ctx, index.Query{Where: index.And(sets...), From: next, Live: true}) {
+		if err != nil {
+			return ctxEnd(ctx, err)
+		}
+		for _, l := range find(m) {
+			body, err := encode(l)
+			if err != nil {
+				return err
+			}
+			if err := s.SendJSON(body); err != nil {
+				return err
+			}
+			if left--; left == 0 {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// withFields is a KVT with further fields behind the others.
+func withFields(kvt []byte, fields ...any) []byte {
+	out := bytes.TrimSuffix(kvt, []byte("}"))
+	for i := 0; i+1 < len(fields); i += 2 {
+		data, _ := json.Marshal(fields[i+1]) // numbers and texts
+		out = append(fmt.Appendf(out, ",%q:", fields[i]), data...)
+	}
+	return append(out, '}')
+}
