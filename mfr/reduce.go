@@ -32,6 +32,8 @@ var reducers = map[string]func(of fn) newReducer{
 	"$collect": func(of fn) newReducer { return func(value) reducer { return &collection{of: of, items: value("[")} } },
 }
 
+func sum(a float64, b value) float64 { return orElse(a, 0) + orElse(b.toNumber(), 0) }
+
 func product(a float64, b value) float64 {
 	if a = orElse(a, 1); !b.truthy() {
 		return a
@@ -266,11 +268,11 @@ func (g *groups) add(r *run, v value) {
 }
 
 // put adds a value to a group. Its keys become those of the group: they need not be spelled like those before.
-func (g *row) put(r *run, keys []value, v value) {
+func (w *row) put(r *run, keys []value, v value) {
 	for i, key := range keys {
-		g.keys[i] = r.replace(g.keys[i], key)
+		w.keys[i] = r.replace(w.keys[i], key)
 	}
-	g.add(r, v)
+	w.add(r, v)
 }
 
 // compareKeys compares up to the first keys that are not the same one. Two equal arrays are not the same one, so what comes

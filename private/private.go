@@ -15,12 +15,12 @@
 // # What holds
 //
 // Nobody can tell for whom a message is but by trying. A node tries each private message of its log once, so a message for
-// others costs little: one multiplication, and at most eight slots, whatever its length (35 microseconds in all on an EPYC
-// core of 2026, nine tenths of it the multiplication); nothing is allocated and the body is not even decoded. Only the author of a message can make its opening slow or strange, and only within these bounds.
+// others costs little: one multiplication, and at most eight slots, whatever its length. That is 35 microseconds on an EPYC
+// core of 2026, most of them the multiplication. Nothing is allocated and the body is not even decoded. Only the author of a
+// message can make its opening slow or strange, and only within these bounds. All functions are safe for concurrent use.
 //
-// The texts of both forms of get are here: a message can be opened by its own key, which a reader may hand on (Key). The
-// package does not know what is inside; JS peers take content that is not JSON as not for them. It does not sign, and knows
-// nothing of "box2".
+// A message can also be opened by its own key (Key), which a reader may hand on; get has it as unbox. The package does not know
+// what is inside; JS peers take content that is not JSON as not for them. It does not sign, and knows nothing of "box2".
 package private
 
 import (
