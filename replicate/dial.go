@@ -97,6 +97,11 @@ func (n *Network) reach(ctx context.Context, addr identity.Address) (*session, e
 	}
 	conn, err := shs.Client(ctx, socket, shs.Config{Key: n.o.Key, NetworkKey: n.o.NetworkKey}, addr.Key)
 	if err != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.sessions[addr.Key] != nil {
+			return nil, nil // they refuse it because they dialled us at the same time, and that one stays
+		}
 		return nil, fmt.Errorf("connect to %s: %w", addr, err)
 	}
 	s := n.newSession(conn, addr, true)

@@ -210,11 +210,18 @@ func (n *Network) addressOf(l net.Listener, host string) identity.Address {
 	p, _ := strconv.Atoi(port)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
-		addrs, err := net.InterfaceAddrs()
-		for i := 0; err == nil && i < len(addrs); i++ {
-			if ipn, ok := addrs[i].(*net.IPNet); ok && ipn.IP.To4() != nil && ipn.IP.IsGlobalUnicast() {
+		addrs, _ := net.InterfaceAddrs() // none: loopback
+		for _, a := range addrs {
+			ipn, ok := a.(*net.IPNet)
+			if !ok || !ipn.IP.IsGlobalUnicast() {
+				continue
+			}
+			if ipn.IP.To4() != nil {
 				host = ipn.IP.String()
 				break
+			}
+			if host == "127.0.0.1" && (ip == nil || ip.To4() == nil) { // IPv6 is listened to
+				host = ipn.IP.String()
 			}
 		}
 	}
@@ -517,6 +524,9 @@ func (n *Network) serve(ctx context.Context, socket net.Conn, release func(), ma
 		}
 		if err := may(client); err != nil {
 			return err
+		}
+		if n.oursStays(client) {
+			return errOther // before the handshake is done, or a JS peer takes this one for the newer, and drops ours
 		}
 		n.schedMu.Lock()
 		defer n.schedMu.Unlock()

@@ -98,6 +98,14 @@ func (n *Network) enter(s *session) error {
 	}
 }
 
+// oursStays reports whether both sides dialled at once, and the connection that we dialled is the one that stays.
+func (n *Network) oursStays(peer identity.ID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := n.sessions[peer]
+	return old != nil && old.outgoing && n.o.Now().Sub(old.since) < bothDialled && string(n.self[:]) < string(peer[:])
+}
+
 // run serves the connection until it ends.
 func (s *session) run(ctx context.Context) {
 	n := s.n
