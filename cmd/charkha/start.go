@@ -39,7 +39,7 @@ func (c *cli) startCommand() *cobra.Command {
 
 Every flag but --new-feed can stand in config.toml in the data folder, under its own name:
     hops = 3
-    listen = ["net:0.0.0.0:8008"]`,
+    listen = ["net::8008"]`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			set, err := loadConfig(cmd, c.path)
@@ -98,7 +98,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&listen, "listen", []string{"net:0.0.0.0:8008"}, "address to listen on, net:HOST:PORT; may be given several times")
+	f.StringArrayVar(&listen, "listen", []string{"net::8008"}, "address to listen on, net:HOST:PORT, without HOST all that the computer has; may be given several times")
 	f.StringVar(&ws, "ws", "ws://127.0.0.1:8989", "address for apps that connect by WebSocket, ws://HOST:PORT; \"\": none")
 	f.StringArrayVar(&masters, "master", nil, "id of a key whose holder may do everything here, over the network too; may be given several times")
 	f.StringArrayVar(&connect, "connect", nil, "multiserver address of a peer to keep dialling, net:HOST:PORT~shs:KEY; may be given several times")
