@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"charkha/identity"
+	"charkha/index"
 	"charkha/invite"
 	"charkha/log"
 	"charkha/muxrpc"
@@ -171,17 +172,12 @@ func (a *API) befriend(ctx context.Context, pub identity.Address) (published []j
 			return published, err
 		}
 	}
-	known, err := a.Index.Pubs(0)
-	if err != nil {
-		return published, err
-	}
-	for _, k := range known {
-		if k.Pub == pub {
-			return published, nil
-		}
-	}
 	if pub.Proto != "net" {
 		return published, nil // the message has no room for another
+	}
+	announced, err := a.announced(ctx, pub)
+	if err != nil || announced {
+		return published, err
 	}
 	type place struct {
 		Host string      `json:"host"`
@@ -192,4 +188,24 @@ func (a *API) befriend(ctx context.Context, pub identity.Address) (published []j
 		Type    string `json:"type"`
 		Address place  `json:"address"`
 	}{"pub", place{pub.Host, pub.Port, pub.Key}})
+}
+
+// announced reports whether our own feed says already where a pub is.
+func (a *API) announced(ctx context.Context, pub identity.Address) (bool, error) {
+	for m, err := range a.Index.Query(ctx, index.Query{Where: index.And(index.By(a.Key.ID()), index.OfType("pub"))}) {
+		if err != nil {
+			return false, err
+		}
+		var said struct {
+			Address struct {
+				Host string      `json:"host"`
+				Port int         `json:"port"`
+				Key  identity.ID `json:"key"`
+			} `json:"address"`
+		}
+		if json.Unmarshal(m.Content(), &said) == nil && said.Address.Host == pub.Host && said.Address.Port == pub.Port && said.Address.Key == pub.Key {
+			return true, nil
+		}
+	}
+	return false, nil
 }

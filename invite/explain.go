@@ -24,6 +24,7 @@ var known = []struct{ words, means string }{
 	{"ssb-room does not create real invites", "an open room needs no invites: its address is enough"},
 	// ssb-friends, and package shs when a server hangs up on the invite's key
 	{"client is blocked", "the server blocks whoever uses this invite"},
+	{"the remote hung up when we said who we are", "the server turned this invite away: it was used up, or is of another server"},
 	{"refused by the remote", "the server turned this invite away: it was used up, or is of another server"},
 	// go-ssb-room, over HTTP
 	{"banned", "the room does not let you in: your id is banned there"},
