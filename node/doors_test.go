@@ -247,7 +247,7 @@ func TestBlockedMaster(t *testing.T) {
 // A wrong network key gets nowhere, and neither does who says no handshake at all.
 func TestWebSocketNeedsTheHandshake(t *testing.T) {
 	t.Parallel()
-	n, _ := begin(t, Config{Dir: t.TempDir(), WS: listenWS})
+	n, _ := begin(t, Config{Dir: t.TempDir(), Listen: []string{listen}, WS: listenWS})
 	addr := n.webAddress()
 	dial := func() net.Conn {
 		ws, _, err := websocket.Dial(t.Context(), "ws://"+addr.HostPort(), &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"http://evil.example"}}})
@@ -266,9 +266,29 @@ func TestWebSocketNeedsTheHandshake(t *testing.T) {
 	if got, err := io.ReadAll(page); len(got) > 0 {
 		t.Errorf("a page that says no handshake got %q, %v", got, err)
 	}
-	// Pages that open WebSockets and wait cannot keep out the others: some are turned away, and the node goes on.
+	// Pages that open WebSockets and wait keep out neither the programs that come to the other port nor those at the socket: of
+	// 30 that say nothing 8 may stay, and the others are turned away.
+	turnedAway := make(chan error)
 	for range 30 {
-		defer dial().Close()
+		page := dial()
+		defer page.Close()
+		go func() {
+			_, err := page.Read(make([]byte, 1))
+			turnedAway <- err
+		}()
+	}
+	for range 30 - 8 {
+		if err := <-turnedAway; err != io.EOF {
+			t.Errorf("a page that says nothing: %v", err)
+		}
+	}
+	go func() {
+		for range 8 {
+			<-turnedAway
+		}
+	}()
+	if _, err := remote(t, n, n.key).Async(t.Context(), "whoami"); err != nil {
+		t.Error(err)
 	}
 	if err := post(t, local(t, n), "still here"); err != nil {
 		t.Error(err)

@@ -353,6 +353,15 @@ type socket struct {
 	raw net.Conn
 }
 
+// Read ends with io.EOF also after a close without a reason, as browsers and npm ws send it.
+func (s *socket) Read(b []byte) (int, error) {
+	n, err := s.Conn.Read(b)
+	if websocket.CloseStatus(err) == websocket.StatusNoStatusRcvd {
+		err = io.EOF
+	}
+	return n, err
+}
+
 // Close says that it is closed, waits for the other side's word for no longer than closeTime, and closes the connection. Left to
 // itself, NetConn would not say it while somebody reads, and else wait for 10 s.
 func (s *socket) Close() error {

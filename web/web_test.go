@@ -405,12 +405,13 @@ func TestWebSocketCloses(t *testing.T) {
 		_, err := conn.Read(make([]byte, 1))
 		ended <- err
 	}})
-	ws := dial(t, at, "", "")
-	if err := ws.Close(websocket.StatusNormalClosure, ""); err != nil {
-		t.Error(err)
-	}
-	if err := <-ended; err != io.EOF {
-		t.Errorf("the remote closed: %v", err)
+	var ws *websocket.Conn
+	for _, why := range []websocket.StatusCode{websocket.StatusNormalClosure, websocket.StatusGoingAway, websocket.StatusNoStatusRcvd} {
+		ws = dial(t, at, "", "")
+		_ = ws.Close(why, "") // its error may be our close's
+		if err := <-ended; err != io.EOF {
+			t.Errorf("the remote closed with %v: %v", why, err)
+		}
 	}
 	reading := make(chan struct{})
 	at = begin(t, Options{Serve: func(_ context.Context, conn net.Conn) {

@@ -33,7 +33,7 @@ func command(dir string, args ...string) *exec.Cmd {
 func runNode(t *testing.T) (dir string, node *exec.Cmd) {
 	t.Helper()
 	dir = t.TempDir()
-	node = command(dir, "start", "--listen", "net:127.0.0.1:0")
+	node = command(dir, "start", "--listen", "net:127.0.0.1:0", "--ws", "")
 	var stderr bytes.Buffer
 	node.Stderr = &stderr
 	out, err := node.StdoutPipe()

@@ -86,7 +86,7 @@ func TestScripts(t *testing.T) {
 				}
 				bin, err := exec.LookPath("charkha")
 				ts.Check(err)
-				n := &running{cmd: exec.Command(bin, append([]string{"start", "--listen", "net:127.0.0.1:0"}, args[1:]...)...)}
+				n := &running{cmd: exec.Command(bin, append([]string{"start", "--listen", "net:127.0.0.1:0", "--ws", ""}, args[1:]...)...)}
 				n.cmd.Dir = ts.MkAbs(".")
 				n.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("WORK"))
 				n.cmd.Stderr = &n.stderr

@@ -36,7 +36,7 @@ type situation struct {
 func situate(t *testing.T, dir string, args ...string) *situation {
 	t.Helper()
 	s := &situation{T: t, dir: dir}
-	node := command(dir, append([]string{"start", "--listen", "net:127.0.0.1:0"}, args...)...)
+	node := command(dir, append([]string{"start", "--listen", "net:127.0.0.1:0", "--ws", ""}, args...)...)
 	ready, err := node.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
