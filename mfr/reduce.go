@@ -2,7 +2,6 @@ package mfr
 
 import (
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -18,19 +17,15 @@ type newReducer func(start value) reducer
 
 // reducers are the functions of npm map-filter-reduce simple/reduces.js.
 var reducers = map[string]func(of fn) newReducer{
-	"$count": func(of fn) newReducer { return fold(of, func(a float64, _ value) float64 { return a + 1 }) },
-	"$sum": func(of fn) newReducer {
-		return fold(of, func(a float64, b value) float64 { return orElse(a, 0) + orElse(b.toNumber(), 0) })
-	},
+	"$count":   func(of fn) newReducer { return fold(of, count) },
+	"$sum":     func(of fn) newReducer { return fold(of, sum) },
 	"$product": func(of fn) newReducer { return fold(of, product) },
-	"$min": func(of fn) newReducer {
-		return func(start value) reducer { return &extreme{of: of, better: math.Min, held: start} }
-	},
-	"$max": func(of fn) newReducer {
-		return func(start value) reducer { return &extreme{of: of, better: math.Max, held: start} }
-	},
+	"$min":     func(of fn) newReducer { return best(of, func(a, b float64) float64 { return min(a, b) }) },
+	"$max":     func(of fn) newReducer { return best(of, func(a, b float64) float64 { return max(a, b) }) },
 	"$collect": func(of fn) newReducer { return func(value) reducer { return &collection{of: of, items: value("[")} } },
 }
+
+func count(a float64, _ value) float64 { return a + 1 }
 
 func sum(a float64, b value) float64 { return orElse(a, 0) + orElse(b.toNumber(), 0) }
 
@@ -80,6 +75,10 @@ type extreme struct {
 	held     value
 	n        float64 // instead of held, when isNumber
 	isNumber bool
+}
+
+func best(of fn, better func(a, b float64) float64) newReducer {
+	return func(start value) reducer { return &extreme{of: of, better: better, held: start} }
 }
 
 func (e *extreme) add(r *run, v value) {
