@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"charkha/identity"
 	"charkha/log"
@@ -27,8 +26,8 @@ func (n *Node) openWeb() error {
 		return err
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort(host, port))
-	if n.cfg.WSOptional && errors.Is(err, syscall.EADDRINUSE) {
-		n.log.Warn("another program has the address for WebSockets, and so apps cannot reach this node by one; see --ws", "addr", n.cfg.WS)
+	if err != nil && n.cfg.WSOptional {
+		n.log.Warn("apps cannot reach this node by WebSocket; does another node have the address? see --ws", "addr", n.cfg.WS, "err", err)
 		return nil
 	}
 	if err != nil {

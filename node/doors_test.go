@@ -354,7 +354,7 @@ func TestTakenAddress(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(said.String(), "another program has the address for WebSockets") || !strings.Contains(said.String(), taken) {
+	if !strings.Contains(said.String(), "apps cannot reach this node by WebSocket") || !strings.Contains(said.String(), taken) {
 		t.Errorf("it said: %s", said.String())
 	}
 	if _, err := Open(Config{Dir: t.TempDir(), NetworkKey: testNetwork, WS: taken}); err == nil || !strings.Contains(err.Error(), taken) {

@@ -30,7 +30,7 @@ type Config struct {
 	Dir        string             // the data folder; made when it is not there
 	Listen     []string           // addresses to listen on, "net:HOST:PORT"; none: listen nowhere
 	WS         string             // where WebSockets and GET are served, "ws://HOST:PORT"; "": nowhere
-	WSOptional bool               // do without when another program has that address
+	WSOptional bool               // do without, and say so, when it cannot be had
 	Masters    []identity.ID      // keys whose holders may call every method, as the node's own
 	Connect    []identity.Address // peers to keep dialling
 	LAN        bool               // announce the node on the local network, and look for others there; not when it listens on loopback only
