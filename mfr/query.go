@@ -281,6 +281,9 @@ func (s stage) start(r *run, next func(value) bool) (in func(value) bool, end fu
 		}
 		return in, func() bool {
 			slices.SortStableFunc(items, func(a, b item) int {
+				if a.v == nil || b.v == nil { // undefined, which JS puts last without asking
+					return len(b.v) - len(a.v)
+				}
 				c, err := s.sort.compare(a.keys, b.keys)
 				if err != nil {
 					r.fail(err)

@@ -117,6 +117,15 @@ func TestBytesAreKept(t *testing.T) {
 	}
 }
 
+// JS sorts undefined last. It can only come out of $collect; answers.json has none of that.
+func TestSortUndefined(t *testing.T) {
+	t.Parallel()
+	got, err := collect(mustParse(t, `[{"$reduce":{"$collect":"x"}},{"$sort":[["a"]]}]`), raws(`{}`, `{"x":[1]}`, `{"y":1}`, `{"x":2}`))
+	if want := `[[1],2,null,null]`; got != want || err != nil {
+		t.Errorf("%s, %v; want %s", got, err, want)
+	}
+}
+
 // Filters and maps answer at once, and stop reading when nobody wants more.
 func TestRunStreams(t *testing.T) {
 	t.Parallel()
