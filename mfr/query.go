@@ -135,8 +135,8 @@ func (q *Query) Ends() bool {
 	return slices.ContainsFunc(q.stages, func(s stage) bool { return s.reduce != nil || s.sort != nil })
 }
 
-// SortedBy gives the paths of the $sort that ends the query, or nil when there is none or it is reversed. An index in that
-// order makes it needless: see WithoutSort. (npm flumeview-links 2 and flumeview-query 8 take the last $sort for the wish for
+// SortedBy gives the paths of the $sort that ends the query, each of one name at least; or nil when there is no such $sort, when
+// it is reversed, or when it sorts by whole values. An index in that order makes it needless: see WithoutSort. (npm flumeview-links 2 and flumeview-query 8 take the last $sort for the wish for
 // an index.)
 func (q *Query) SortedBy() [][]string {
 	if len(q.stages) == 0 {
@@ -148,6 +148,9 @@ func (q *Query) SortedBy() [][]string {
 	}
 	all := [][]string{}
 	for _, p := range s.paths {
+		if len(p.props) == 0 {
+			return nil
+		}
 		names := []string{}
 		for _, prop := range p.props {
 			names = append(names, prop.name)

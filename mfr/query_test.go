@@ -297,7 +297,7 @@ func TestConstraints(t *testing.T) {
 func TestSortedBy(t *testing.T) {
 	t.Parallel()
 	for query, want := range map[string]string{
-		`[]`: `[]`, `[{"$sort":[["dest"],["rts"]]},{"$map":true}]`: `[]`, `[{"$sort":[{"$reverse":["a"]}]}]`: `[]`,
+		`[]`: `[]`, `[{"$sort":[["dest"],["rts"]]},{"$map":true}]`: `[]`, `[{"$sort":[{"$reverse":["a"]}]}]`: `[]`, `[{"$sort":["a",[]]}]`: `[]`,
 		`[{"$filter":{"dest":"x"}},{"$sort":[["dest"],["value","content","type"],"a"]}]`: `[[dest] [value content type] [a]]`,
 	} {
 		q := mustParse(t, query)
