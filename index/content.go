@@ -16,7 +16,7 @@ type textScanner struct {
 	frames []frame
 }
 
-// each calls do with every string value in a JSON text that is valid: where it stands, from the outermost on, and how it is
+// each calls do with every string value in a JSON text: where it stands, from the outermost on, and how it is
 // spelled between its quotes. Both are only valid during the call.
 func (t *textScanner) each(content []byte, do func(in []frame, spelled []byte)) {
 	frames := t.frames[:0]
@@ -30,6 +30,7 @@ func (t *textScanner) each(content []byte, do func(in []frame, spelled []byte)) 
 			frames = append(frames, frame{array: true})
 			key = false
 		case '}', ']':
+			key = false
 			if len(frames) > 0 {
 				frames = frames[:len(frames)-1]
 			}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -555,5 +556,38 @@ func TestViewThatIsBehindJoins(t *testing.T) {
 	defer x.turn.Unlock()
 	if len(x.front) != len(x.views) {
 		t.Errorf("%d of %d views read the log together", len(x.front), len(x.views))
+	}
+}
+
+// Views are built anew, one after the other and all at once, while messages arrive.
+func TestRebuildOnline(t *testing.T) {
+	t.Parallel()
+	l := openLog(t)
+	raws := mixed(t, 9, 200)
+	store(t, l, raws[:100]...)
+	x := start(t, Options{Log: l, Self: key(0).ID(), Hops: 2, batch: 7}).caughtUp()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-x.ended
+		cancel()
+	}()
+	for i, v := range x.Views() {
+		if err := x.Rebuild(ctx, v.Name); err != nil {
+			t.Fatal(err)
+		}
+		store(t, l, raws[100+i*10:110+i*10]...)
+	}
+	x.caughtUp()
+	checkSame(t, x)
+	store(t, l, raws[100+10*len(x.views):]...)
+	for _, v := range x.Views() {
+		if err := x.Rebuild(ctx, v.Name); err != nil && !errors.Is(err, errBuilding) {
+			t.Fatal(err)
+		}
+		x.caughtUp()
+	}
+	checkSame(t, x)
+	if err := x.Rebuild(t.Context(), "dreams"); err == nil || !strings.Contains(err.Error(), "dreams") {
+		t.Errorf("rebuilding what there is not: %v", err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -52,13 +53,25 @@ type Index struct {
 
 	// turn is held over each batch of the front, so that a view that was behind joins it between two batches.
 	turn  sync.Mutex
-	front []*follower // the views that have come furthest; all at one place
+	front []*follower // the views that read the log together; all at one place
+
+	again chan rebuild // to Run
+
+	// emptying is held for writing while a view is emptied: the store takes no transactions then. For reading, over each.
+	emptying sync.RWMutex
 
 	// reading is held for reading over each look into the store, so that Close does not take its memory away below it.
 	reading sync.RWMutex
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when a cursor moves
+	place log.Offset    // of the front
+}
+
+// rebuild asks for a view to be built anew.
+type rebuild struct {
+	view *follower
+	done chan error // it was begun, or why not
 }
 
 // ErrClosed: the index was closed.
@@ -176,7 +189,7 @@ func Open(o Options) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: open %s: %w", o.Dir, err)
 	}
-	x := &Index{o: o, db: db, moved: make(chan struct{})}
+	x := &Index{o: o, db: db, moved: make(chan struct{}), again: make(chan rebuild)}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
 	x.links, x.words = newLinks(), newWords()
 	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages, x.links, x.words} {
@@ -297,6 +310,8 @@ func (x *Index) holds(at log.Offset, last identity.MsgID) bool {
 
 // reset empties the view. The cursor goes first: rows without one are emptied again.
 func (f *follower) reset() error {
+	f.x.emptying.Lock()
+	defer f.x.emptying.Unlock()
 	if err := f.x.db.Update(func(txn *badger.Txn) error { return txn.Delete(f.cursorKey()) }); err != nil {
 		return err
 	}
@@ -304,6 +319,8 @@ func (f *follower) reset() error {
 		return err
 	}
 	f.clear()
+	f.x.mu.Lock()
+	defer f.x.mu.Unlock()
 	f.cursor = 0
 	return nil
 }
@@ -319,7 +336,7 @@ func (x *Index) Run(ctx context.Context) error {
 		places[f.cursor] = append(places[f.cursor], f)
 		most = max(most, f.cursor)
 	}
-	x.front = places[most]
+	x.front, x.place = places[most], most
 	delete(places, most)
 	g, ctx := errgroup.WithContext(ctx)
 	run := func(do func(ctx context.Context) error) {
@@ -334,7 +351,60 @@ func (x *Index) Run(ctx context.Context) error {
 	for at, views := range places {
 		run(func(ctx context.Context) error { return x.catchUp(ctx, views, at) })
 	}
+	run(func(ctx context.Context) error {
+		for {
+			select {
+			case r := <-x.again:
+				err := x.takeOut(r.view)
+				r.done <- err
+				switch {
+				case errors.Is(err, errBuilding):
+				case err != nil:
+					return err
+				default:
+					run(func(ctx context.Context) error { return x.catchUp(ctx, []*follower{r.view}, 0) })
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
 	return g.Wait()
+}
+
+var errBuilding = errors.New("the view is being built")
+
+// Rebuild begins to build a view anew, of which Views says the name, while the others go on: it returns when the view is empty. What
+// asks the view is answered from as much of it as is there. Run must be running.
+func (x *Index) Rebuild(ctx context.Context, view string) error {
+	for _, f := range x.views {
+		if f.name() != view {
+			continue
+		}
+		r := rebuild{f, make(chan error, 1)}
+		select {
+		case x.again <- r:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := <-r.done; err != nil {
+			return fmt.Errorf("index: rebuild %s: %w", view, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("index: rebuild %s: there is no such view", view)
+}
+
+// takeOut empties a view of the front.
+func (x *Index) takeOut(f *follower) error {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	i := slices.Index(x.front, f)
+	if i < 0 {
+		return errBuilding
+	}
+	x.front = slices.Delete(slices.Clone(x.front), i, i+1)
+	return f.reset()
 }
 
 // follow writes what comes to the views of the front, until ctx ends.
@@ -349,6 +419,11 @@ func (x *Index) follow(ctx context.Context, at log.Offset) error {
 		if len(batch) == x.o.batch || m.Offset()+1 >= x.o.Log.Len() {
 			x.turn.Lock()
 			err := writeAll(x.front, batch)
+			if err == nil {
+				x.mu.Lock()
+				x.place = m.Offset() + 1
+				x.mu.Unlock()
+			}
 			x.turn.Unlock()
 			if err != nil {
 				return err
@@ -361,36 +436,29 @@ func (x *Index) follow(ctx context.Context, at log.Offset) error {
 }
 
 // catchUp brings views that are at one place to where the front is, and makes them a part of it.
-func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) error {
-	for {
-		// The last piece is written while the front waits, so that they end at one place.
-		last := x.frontAt() <= at+log.Offset(x.o.batch)
-		if last {
-			x.turn.Lock()
-		}
-		at1, err := x.catchUpTo(ctx, views, at, x.frontAt())
-		if err == nil && last {
-			x.front = append(x.front[:len(x.front):len(x.front)], views...)
-		}
-		if last {
-			x.turn.Unlock()
-		}
-		if err != nil || last {
+func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (err error) {
+	for at+log.Offset(x.o.batch) < x.frontAt() {
+		if at, err = x.catchUpTo(ctx, views, at, x.frontAt()); err != nil {
 			return err
 		}
-		at = at1
 	}
+	// The last pieces are written while the front waits, so that they end at one place.
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	for front := x.frontAt(); at < front; {
+		if at, err = x.catchUpTo(ctx, views, at, front); err != nil {
+			return err
+		}
+	}
+	x.front = append(slices.Clip(x.front), views...)
+	return nil
 }
 
 // frontAt is the place of the front.
 func (x *Index) frontAt() log.Offset {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	most := log.Offset(0)
-	for _, f := range x.views {
-		most = max(most, f.cursor)
-	}
-	return most
+	return x.place
 }
 
 // catchUpTo writes what stands between two places, a batch at most, and returns how far that is.
@@ -460,6 +528,7 @@ func (f *follower) commit(batch []message) error {
 	f.begin()
 	last := &batch[len(batch)-1]
 	c := cursor{f.versionNow(), last.Offset() + 1, last.Key()}
+	f.x.emptying.RLock()
 	err := f.x.db.Update(func(txn *badger.Txn) error {
 		for i := range batch {
 			m := &batch[i]
@@ -472,6 +541,7 @@ func (f *follower) commit(batch []message) error {
 		}
 		return txn.Set(f.cursorKey(), c.bytes())
 	})
+	f.x.emptying.RUnlock()
 	if err != nil {
 		return err
 	}

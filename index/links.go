@@ -185,9 +185,7 @@ func linkTerms(txn *badger.Txn, opened bool, dest string, forms []byte, rels []s
 		return terms
 	}
 	for _, form := range forms {
-		for _, term := range termsWith(txn, append(base[:len(base):len(base)], form), relsMost) {
-			terms = append(terms, term)
-		}
+		terms = append(terms, termsWith(txn, append(base[:len(base):len(base)], form), relsMost)...)
 	}
 	return terms
 }

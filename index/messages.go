@@ -22,7 +22,6 @@ import (
 //	T s ...              sets
 //	T t time, place      flags, author, sequence; and of a post, which thread it is in
 type messages struct {
-	stateless
 	sets    setWriter
 	term    []byte                 // used again
 	pending map[uint64][]byte      // columns of the transaction, by place/64; the follower's

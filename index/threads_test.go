@@ -518,3 +518,62 @@ func TestVectorThreadsAndSets(t *testing.T) {
 		}
 	}
 }
+
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	p := newAuthors(4)
+	me, friend, other, stranger := p[0], p[1], p[2], p[3]
+	l := openLog(t)
+	x := start(t, Options{Log: l, Self: me.id(), Hops: 1})
+	blob := func(n byte) string { return identity.BlobID{n}.String() }
+	about := func(a *author, fields string) {
+		store(t, l, a.sign(t, fmt.Sprintf(`{"type":"about","about":"%s",%s}`, friend.id(), fields)))
+	}
+	store(t, l, me.sign(t, contentFollow(friend.id())), me.sign(t, contentFollow(other.id())))
+	about(stranger, `"image":"`+blob(9)+`","description":"evil"`)
+	check := func(say string, want Profile) {
+		t.Helper()
+		got, err := x.caughtUp().Profile(friend.id())
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s, %v (-want +got):\n%s", say, err, diff)
+		}
+	}
+	check("of strangers", Profile{})
+	about(other, `"image":{"link":"`+blob(1)+`","size":7},"description":"a friend"`)
+	check("of somebody in range", Profile{Image: blob(1), Description: "a friend"})
+	about(friend, `"name":"Fred","image":"`+blob(2)+`?unbox=x","description":"one\n`+"\u202e"+`two\u0007 "`)
+	check("its own", Profile{"Fred", blob(2), "one\ntwo"})
+	about(friend, `"name":7,"image":"&x","description":["no"]`)
+	check("what is nothing", Profile{"Fred", blob(2), "one\ntwo"})
+	about(me, `"image":"`+blob(3)+`"`)
+	check("ours", Profile{"Fred", blob(3), "one\ntwo"})
+	about(me, `"image":{"remove":true}`)
+	about(friend, `"image":{"remove":true,"link":"`+blob(4)+`"},"description":"`+strings.Repeat("é", 3000)+`"`)
+	check("taken back", Profile{"Fred", blob(1), strings.Repeat("é", textMost)})
+	var all []string
+	for _, feed := range []identity.ID{friend.id(), {}} {
+		n := 0
+		for said, err := range x.Said(feed) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if said.Feed != friend.id() {
+				t.Errorf("said of %s", said.Feed)
+			}
+			if n++; said.Field == FieldImage {
+				all = append(all, said.Author.Short()+" "+said.Text)
+			}
+		}
+		if n != 6 {
+			t.Errorf("%d things said, want 6", n)
+		}
+	}
+	slices.Sort(all)
+	want := []string{other.id().Short() + " " + blob(1), stranger.id().Short() + " " + blob(9)}
+	want = []string{want[0], want[0], want[1], want[1]}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, all); diff != "" {
+		t.Errorf("images (-want +got):\n%s", diff)
+	}
+	checkSame(t, x)
+}

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -162,12 +161,4 @@ func Words(text string) (all []string) {
 		return len(all) < wordsMost
 	})
 	return all
-}
-
-// foldPrefix is the beginning of a word, folded.
-func foldPrefix(text string) string {
-	if all := Words(text); len(all) > 0 {
-		return all[0]
-	}
-	return strings.ToLower(text)
 }
