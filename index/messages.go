@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"math"
 	"sync"
 
@@ -19,6 +20,7 @@ import (
 //
 //	T a number           the feed id of an author: authors have numbers, in the order in which they appear
 //	T c place/64         columns: author, sequence and time of 64 places in the order of arrival, 16 bytes each
+//	T m place/1024       the latest time of 1,024 places
 //	T s ...              sets
 //	T t time, place      flags, author, sequence; and of a post, which thread it is in
 type messages struct {
@@ -27,10 +29,12 @@ type messages struct {
 	pending map[uint64][]byte      // columns of the transaction, by place/64; the follower's
 	fresh   []identity.ID          // authors of the transaction; the follower's
 	added   map[identity.ID]uint32 // the same
+	later   map[uint64]float64     // changes of latest; the same
 
 	mu      sync.RWMutex
 	numbers map[identity.ID]uint32
-	ids     []identity.ID // by number
+	ids     []identity.ID      // by number
+	latest  map[uint64]float64 // the latest time in each block of places: 16 bytes for 1,024 messages
 
 	cache columnCache
 }
@@ -48,7 +52,7 @@ func (*messages) prefix() byte    { return 'T' }
 func (v *messages) clear() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.numbers, v.ids = map[identity.ID]uint32{}, nil
+	v.numbers, v.ids, v.latest = map[identity.ID]uint32{}, nil, map[uint64]float64{}
 	v.cache.clear()
 	v.sets.clear()
 }
@@ -56,6 +60,16 @@ func (v *messages) clear() {
 func (v *messages) load(txn *badger.Txn) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	err := rows(txn, []byte{v.prefix(), 'm'}, func(key, value []byte) error {
+		if len(key) != 8 || len(value) != 8 {
+			return errRow
+		}
+		v.latest[binary.BigEndian.Uint64(key)] = math.Float64frombits(binary.BigEndian.Uint64(value))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return rows(txn, []byte{v.prefix(), 'a'}, func(key, value []byte) error {
 		if len(key) != 4 || len(value) != 32 || binary.BigEndian.Uint32(key) != uint32(len(v.ids)) {
 			return errRow
@@ -70,6 +84,7 @@ func (v *messages) load(txn *badger.Txn) error {
 func (v *messages) begin() {
 	v.sets.begin()
 	v.pending, v.added, v.fresh = map[uint64][]byte{}, map[identity.ID]uint32{}, nil
+	v.later = map[uint64]float64{}
 }
 
 // number is the number of an author, a new one if need be.
@@ -89,11 +104,9 @@ func (v *messages) number(txn *badger.Txn, id identity.ID) (uint32, error) {
 
 func (v *messages) committed() {
 	v.sets.committed()
-	if len(v.fresh) == 0 {
-		return
-	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	maps.Copy(v.latest, v.later)
 	for _, id := range v.fresh {
 		v.numbers[id] = uint32(len(v.ids))
 		v.ids = append(v.ids, id)
@@ -132,6 +145,7 @@ type place struct {
 const (
 	columnRows = 64
 	columnSize = 16
+	blockRows  = 1024
 )
 
 func columnKey(chunk uint64) []byte {
@@ -328,12 +342,26 @@ func (v *messages) add(txn *badger.Txn, m *message) error {
 		v.pending[at/columnRows] = column
 	}
 	r.put(column)
+	block := at / blockRows
+	latest, ok := v.later[block]
+	if !ok {
+		latest, ok = v.latest[block] // only committed changes it, on this goroutine
+	}
+	if !ok || r.time > latest {
+		v.later[block] = r.time
+	}
 	return txn.Set(timeKey(r.time, r.at), r.value())
 }
 
 func (v *messages) finish(txn *badger.Txn) error {
 	for chunk, column := range v.pending {
 		if err := txn.Set(columnKey(chunk), column); err != nil {
+			return err
+		}
+	}
+	for block, latest := range v.later {
+		key := binary.BigEndian.AppendUint64([]byte{v.prefix(), 'm'}, block)
+		if err := txn.Set(key, binary.BigEndian.AppendUint64(nil, math.Float64bits(latest))); err != nil {
 			return err
 		}
 	}

@@ -545,15 +545,35 @@ const gatherMost = 100_000
 
 // claimed gives what is there, in the order of the times that are claimed.
 func (x *Index) claimed(q Query, until log.Offset, give func(place) error, stop *bool) error {
+	behind := q.Behind
 	in := func(p place) bool {
 		if p.at < q.From || p.at >= until || q.Since > 0 && p.time < q.Since || q.Until > 0 && p.time > q.Until {
 			return false
 		}
-		if q.Behind == nil {
+		if behind == nil {
 			return true
 		}
-		c := Point{p.time, p.at}.compare(*q.Behind)
+		c := Point{p.time, p.at}.compare(*behind)
 		return q.Reverse && c < 0 || !q.Reverse && c > 0
+	}
+	for k := q.Limit; q.Reverse && q.Limit > 0 && q.Where.kind != 0; k *= 2 {
+		newest, whole, err := x.newest(q, in, until, k)
+		if err != nil {
+			return err
+		}
+		for _, p := range newest {
+			if err := give(p); err != nil || *stop {
+				return err
+			}
+			behind = &Point{p.time, p.at}
+		}
+		if whole && len(newest) < k {
+			return nil
+		}
+		if !whole {
+			q.Behind = behind
+			break
+		}
 	}
 	var size uint64
 	var all []place
@@ -610,6 +630,72 @@ func (x *Index) claimed(q Query, until log.Offset, give func(place) error, stop 
 		return nil
 	}
 	return x.walkTimes(q, in, give, stop)
+}
+
+// blocksMost is how many blocks newest looks into.
+const blocksMost = 24
+
+// newest finds the k newest messages of a set by their times, in order: it looks first where the latest times are. Most messages
+// arrive in about the order in which they were written, so that it has not to look far. whole: it had not, and these are
+// the newest; fewer than k are all.
+func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (all []place, whole bool, err error) {
+	type block struct {
+		n      uint64
+		latest float64
+	}
+	var blocks []block
+	x.messages.mu.RLock()
+	for n, latest := range x.messages.latest {
+		if n*blockRows < uint64(until) && (n+1)*blockRows > uint64(q.From) && latest >= q.Since {
+			blocks = append(blocks, block{n, latest})
+		}
+	}
+	x.messages.mu.RUnlock()
+	slices.SortFunc(blocks, func(a, b block) int { return cmp.Or(cmp.Compare(b.latest, a.latest), cmp.Compare(b.n, a.n)) })
+	err = x.look(func(txn *badger.Txn) error {
+		cols := x.columns(txn)
+		for i, b := range blocks {
+			slices.SortFunc(all, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
+			if all = all[:min(k, len(all))]; len(all) == k && all[k-1].time > b.latest {
+				whole = true
+				return nil
+			}
+			if i == blocksMost {
+				return nil
+			}
+			f, err := x.find(txn, q.Where, false)
+			if err != nil {
+				return err
+			}
+			for at, end := b.n*blockRows, min((b.n+1)*blockRows, uint64(until)); at < end; {
+				p, ok, err := f.seek(at)
+				if err != nil {
+					f.close()
+					return err
+				}
+				if !ok || p >= end {
+					break
+				}
+				pl, known, err := cols.at(log.Offset(p))
+				if err != nil {
+					f.close()
+					return err
+				}
+				if known && in(pl) {
+					all = append(all, pl)
+				}
+				at = p + 1
+			}
+			f.close()
+		}
+		slices.SortFunc(all, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
+		all, whole = all[:min(k, len(all))], true
+		return nil
+	})
+	if err != nil || !whole {
+		return nil, false, err
+	}
+	return all, true, nil
 }
 
 // walkTimes gives the messages of a large set in the order of their times: it goes through all messages in that order, and asks

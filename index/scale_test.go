@@ -260,3 +260,45 @@ func biggestThread(b *testing.B, x *Index) (big identity.MsgID) {
 	}
 	return big
 }
+
+// Taking messages in, without an index and with one that follows: the same messages, from memory, 1,000 at a time. ratio is how
+// much of the speed is left, by processor time.
+func BenchmarkScaleIngest(b *testing.B) {
+	o := gen.Options{Messages: 50_000, Authors: 200, Seed: 1}
+	var raws [][]byte
+	if err := gen.Generate(o, func(m *gen.Message) error { raws = append(raws, m.Value); return nil }); err != nil {
+		b.Fatal(err)
+	}
+	ingest := func(indexed bool) (cpu, took time.Duration) {
+		l := openLog(b)
+		var x *running
+		if indexed {
+			x = start(b, Options{Log: l, Self: o.Key(0).ID(), Hops: 2})
+		}
+		runtime.GC()
+		begun, at := cpuTime(), time.Now()
+		for piece := range slices.Chunk(raws, 1000) {
+			if _, err := l.Append(piece); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if indexed {
+			x.caughtUp()
+		}
+		cpu, took = cpuTime()-begun, time.Since(at)
+		if indexed {
+			if err := x.stop(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return cpu, took
+	}
+	for b.Loop() {
+		without, tookWithout := ingest(false)
+		with, took := ingest(true)
+		b.ReportMetric(float64(without.Microseconds())/float64(len(raws)), "cpu-us/msg-without")
+		b.ReportMetric(float64(with.Microseconds())/float64(len(raws)), "cpu-us/msg-with")
+		b.ReportMetric(float64(without)/float64(with), "ratio-cpu")
+		b.ReportMetric(float64(tookWithout)/float64(took), "ratio-time")
+	}
+}
