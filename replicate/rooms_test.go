@@ -272,6 +272,7 @@ func TestMeetInARoom(t *testing.T) {
 		if p, _ := a.peer(b.id); p.State != Connected {
 			t.Errorf("when the room is back: %+v", p)
 		}
+		pass(a.o.RedialMost + 10*time.Second)
 		if p, _ := a.peer(kept.Key); !strings.Contains(p.LastError, "not in the room") {
 			t.Errorf("who is not in the room: %+v", p)
 		}
@@ -478,7 +479,8 @@ func TestHostileRoomList(t *testing.T) {
 			if peers := s.node.Peers(); len(peers) > 400 {
 				t.Errorf("%d peers are known", len(peers))
 			}
-			if lists, _ := r.asked(); len(lists) > 10 {
+			// What of it is too much for a stream ends that, or the connection: both are made anew, with pauses that grow.
+			if lists, _ := r.asked(); len(lists) > 30 {
 				t.Errorf("the list was asked for %d times in 3 minutes", len(lists))
 			}
 		})
