@@ -29,8 +29,8 @@
 // in Disconnected.
 //
 // Addresses that `pub` messages name (source "pub") are unproven until a connection was made: they are tried when a slot
-// is free and nobody is to come before them, but nobody gives a slot up for them; they are capped, not saved, and forgotten after a few failures. That the message's author is near enough is the caller's
-// business.
+// is free and nobody is to come before them, but nobody gives a slot up for them; they are capped, not saved, and forgotten after a few
+// failures, unless nobody can be reached. That the message's author is near enough is the caller's business.
 //
 // # The file
 //

@@ -474,9 +474,15 @@ func (s *Scheduler) fail(now time.Time, e *entry, why string) {
 	e.saved.Duration.add(0)
 	e.until = now.Add(s.pause(e))
 	s.failKey(now, p, e)
-	if !e.kept && !e.proven && e.source == FromMessage && e.failures >= unprovenTries {
+	if !e.kept && !e.proven && e.source == FromMessage && e.failures >= unprovenTries && s.reachesFar() {
 		s.remove(now, e)
 	}
+}
+
+// reachesFar reports whether there is a connection that we made with somebody beyond the local network. While there is none, that an
+// address cannot be reached says nothing about it.
+func (s *Scheduler) reachesFar() bool {
+	return slices.ContainsFunc(s.peers, func(p *peer) bool { return p.conn != nil && p.conn.outgoing && p.conn.kind != LAN })
 }
 
 // failKey lets a key wait: only shortly as long as it has addresses that were not tried, then longer after each round.
