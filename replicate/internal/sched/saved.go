@@ -267,6 +267,9 @@ func (s *Scheduler) Saved() []Saved {
 			v.Type = typeOf[e.kind]
 		}
 		v.Birth, v.StateChange, v.News, v.Failures = e.birth, e.changed, e.news, e.failures
+		if c := e.p.conn; c != nil && c.via == e {
+			v.Failures = 0 // those of before it was reached say nothing after a restart
+		}
 		all = append(all, v)
 	}
 	slices.SortStableFunc(all, func(a, b Saved) int { return strings.Compare(a.Text, b.Text) })
