@@ -167,6 +167,9 @@ type Holder struct {
 // Holders lists the peers that hold a message: those whose vector clocks say so, connected or not (what they said is noted when they
 // leave), and those connected ones that do not speak of it and show it when they are asked. That takes two seconds at most.
 func (n *Network) Holders(ctx context.Context, feed identity.ID, seq int64) (holders []Holder) {
+	if seq < 1 {
+		return nil // no message: who has nothing would be a holder
+	}
 	known, connected := map[identity.ID]bool{}, map[identity.ID]bool{}
 	n.brainMu.Lock()
 	for _, c := range n.brain.Claims(feed) {
