@@ -2,8 +2,10 @@ package replicate
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -209,6 +211,188 @@ func TestClockGoesBack(t *testing.T) {
 		if len(friend.open()) != 1 {
 			p, _ := node.peer(friend.key.ID())
 			t.Errorf("after the clock went back, a lost peer is not dialled: %+v", p)
+		}
+	})
+}
+
+// connFile reads what a node remembers.
+func (n *testNode) connFile() map[string]map[string]any {
+	n.t.Helper()
+	b, err := os.ReadFile(filepath.Join(n.dir, "conn.json"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var all map[string]map[string]any
+	if err := json.Unmarshal(b, &all); err != nil {
+		n.t.Fatalf("%v: %s", err, b)
+	}
+	return all
+}
+
+// What was learned of peers is written within a minute and when the node stops, and counts after a restart.
+func TestConnFile(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		node := startNode(t, 1, newGraph(), nodeOptions{mem: m})
+		good, bad := newHost(t, m, 2), far("bad", 3)
+		neighbour := newHost(t, m, 4)
+		node.Offer(good.addr, KindPub, "invite")
+		node.Keep(bad)
+		node.Offer(neighbour.addr, KindLAN, "beacon")
+		pass(rememberEvery + lookEvery)
+		all := node.connFile()
+		if len(all) != 2 || all[good.addr.String()]["type"] != "pub" || all[good.addr.String()]["source"] != "invite" {
+			t.Errorf("after a minute: %v", all)
+		}
+		if f, _ := all[bad.String()]["failure"].(float64); f < 3 || all[bad.String()]["key"] != bad.Key.String() {
+			t.Errorf("after a minute: %v", all[bad.String()])
+		}
+		if info, err := os.Stat(filepath.Join(node.dir, "conn.json")); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%v, %v", info.Mode(), err)
+		}
+		late := newHost(t, m, 5)
+		node.Offer(late.addr, KindOther, "test")
+		pass(time.Second)
+		before, _ := node.peer(bad.Key)
+		node.stop()
+		if all := node.connFile(); len(all) != 3 || all[late.addr.String()] == nil {
+			t.Errorf("after the end: %v", all)
+		}
+
+		dialled := len(m.dialled(bad.HostPort()))
+		node = startNode(t, 1, newGraph(), nodeOptions{mem: m, dir: node.dir})
+		pass(time.Second)
+		if len(good.open()) != 1 || len(late.open()) != 1 || len(neighbour.open()) != 0 {
+			t.Errorf("after a restart, connected with %d, %d and %d", len(good.open()), len(late.open()), len(neighbour.open()))
+		}
+		after, ok := node.peer(bad.Key)
+		if !ok || after.Failures != before.Failures || after.Kept {
+			t.Errorf("after a restart: %+v; before: %+v", after, before)
+		}
+		pass(10 * time.Second)
+		if n := len(m.dialled(bad.HostPort())) - dialled; n != 0 {
+			t.Errorf("whom nobody could reach was dialled %d times at once after a restart", n)
+		}
+		pass(10 * time.Minute)
+		if n := len(m.dialled(bad.HostPort())) - dialled; n == 0 {
+			t.Error("whom nobody could reach is not dialled any more after a restart")
+		}
+	})
+}
+
+// The files that JS peers left are taken over: the addresses are dialled, and what means nothing to us is written back.
+func TestTakesOverJSFiles(t *testing.T) {
+	for _, c := range []struct{ name, entry string }{
+		// As npm ssb-conn-db 1.0.5 writes it, and npm ssb-gossip before.
+		{"conn.json", `{"ADDRESS":{"key":"KEY","source":"dht","type":"internet","birth":946684700000,"stateChange":946684700000,
+			"duration":{"mean":1000,"stdev":0,"count":1,"sum":1000,"sqsum":1000000},"failure":0,"hashPrefix":"x"},
+			"dht:seed:KEY~noauth":{"type":"dht","pool":"db"},"net:garbage":{"a":1},"":{},"x":7}`},
+		{"gossip.json", `[{"host":"host","port":2,"key":"KEY","address":"ADDRESS","source":"manual","state":"connected","failure":2,"stateChange":946684700000,
+			"duration":{"mean":0,"stdev":0,"count":0,"sum":0,"sqsum":0}},{"host":"10.0.0.1","port":8008,"key":"KEY","source":"local"},7,null]`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, m *memNet) {
+				pub := newHost(t, m, 2)
+				dir := t.TempDir()
+				text := strings.NewReplacer("ADDRESS", pub.addr.String(), "KEY", pub.key.ID().String()).Replace(c.entry)
+				if err := os.WriteFile(filepath.Join(dir, c.name), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				node := startNode(t, 1, newGraph(), nodeOptions{mem: m, dir: dir})
+				pass(5 * time.Second)
+				if len(pub.open()) != 1 {
+					t.Errorf("not dialled: %+v", node.Peers())
+				}
+				node.stop()
+				all := node.connFile()
+				if entry := all[pub.addr.String()]; entry == nil || entry["failure"] != 0.0 {
+					t.Errorf("written: %v", all)
+				}
+				if c.name == "conn.json" && (len(all) != 3 || all["net:garbage"]["a"] != 1.0 || all[pub.addr.String()]["hashPrefix"] != "x") {
+					t.Errorf("written: %v", all)
+				}
+			})
+		})
+	}
+}
+
+// A file of far more addresses than are read costs a moment at the start, and what is known of it is bounded.
+func TestHugeConnFile(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		pub := newHost(t, m, 2)
+		var b strings.Builder
+		fmt.Fprintf(&b, `{"%s":{"type":"pub","stateChange":946684700000,"duration":{"mean":1000,"count":1,"sum":1000}}`, pub.addr)
+		for n := range 30_000 {
+			id := identity.ID{byte(n), byte(n >> 8), byte(n >> 16), 9}
+			fmt.Fprintf(&b, `,"net:pub%d.example:8008~shs:%s":{"key":"%s","type":"pub","failure":%d,"stateChange":946684700000}`, n, id.String()[1:45], id, n%3)
+		}
+		b.WriteString("}")
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "conn.json"), []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		node := startNode(t, 1, newGraph(), nodeOptions{mem: m, dir: dir, book: &book{}, set: func(o *Options) {
+			o.dial = func(ctx context.Context, hostport string) (net.Conn, error) {
+				if hostport == pub.addr.HostPort() {
+					return m.dial(ctx, hostport)
+				}
+				select {
+				case <-time.After(dialTimeout):
+					return nil, errNobody
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+		}})
+		pass(time.Minute)
+		if n := len(node.Peers()); n < 100 || n > 4096 {
+			t.Errorf("%d addresses are known", n)
+		}
+		if len(pub.all()) != 1 {
+			t.Error("the only one that can be reached was not reached in a minute")
+		}
+		node.stop()
+		if n := len(node.connFile()); n < 100 || n > 4096 {
+			t.Errorf("%d addresses are remembered", n)
+		}
+	})
+}
+
+// Pubs that messages name are tried. Who was reached once is remembered; who never was is forgotten, unless nobody could be
+// reached: a computer that starts without a network does not lose them.
+func TestAnnouncedPubs(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		node := startNode(t, 1, newGraph(), nodeOptions{mem: m})
+		good, bad := newHost(t, m, 2), far("bad", 3)
+		good.stop()
+		node.Offer(good.addr, KindPub, FromMessage)
+		node.Offer(bad, KindPub, FromMessage)
+		pass(2 * time.Hour)
+		for _, id := range []identity.ID{good.key.ID(), bad.Key} {
+			if p, ok := node.peer(id); !ok || p.Failures < 5 || p.Source != FromMessage {
+				t.Fatalf("after two hours without a network: %+v", p)
+			}
+		}
+		if all := node.connFile(); len(all) != 0 {
+			t.Errorf("remembered before it was reached: %v", all)
+		}
+		good.listen()
+		node.NetworkChanged()
+		pass(time.Minute)
+		if len(good.open()) != 1 {
+			t.Fatal("not dialled when the network is back")
+		}
+		pass(90 * time.Minute)
+		if p, ok := node.peer(bad.Key); ok {
+			t.Errorf("who was never reached: %+v", p)
+		}
+		if all := node.connFile(); len(all) != 1 || all[good.addr.String()] == nil {
+			t.Errorf("remembered: %v", all)
+		}
+		// A new one that cannot be reached is forgotten soon.
+		node.Offer(far("bad", 4), KindPub, FromMessage)
+		pass(5 * time.Minute)
+		if p, ok := node.peer(testKey(4).ID()); ok {
+			t.Errorf("who was never reached: %+v", p)
 		}
 	})
 }
