@@ -30,7 +30,7 @@ func TestPeersTellsHowEachStands(t *testing.T) {
 		node.Keep(pub.addr)
 		node.Offer(pub.addr, KindPub, "operator")
 		guest := dialRaw(t, m, testKey(11), node)
-		node.Offer(far("nobody", 12), KindOther, "test")
+		node.Offer(far("nobody", 12), KindPub, "test")
 		node.Keep(far("nobody", 13))
 		slow := far("slow", 14)
 		m.fault(slow.HostPort(), func(ctx context.Context) (net.Conn, error) {

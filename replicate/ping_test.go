@@ -17,6 +17,7 @@ import (
 
 // A peer from which nothing comes is dropped, with a reason; one that answers anything at all stays.
 func TestSilentPeer(t *testing.T) {
+	t.Parallel()
 	for _, reads := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reads %v", reads), func(t *testing.T) {
 			bubble(t, func(t *testing.T, m *memNet) {
@@ -82,6 +83,7 @@ func TestPeerFallsSilent(t *testing.T) {
 
 // A peer that has nothing to say, and answers pings or that it knows none, stays, and is not bothered more than needed.
 func TestQuietPeerStays(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name    string
 		methods []muxrpc.Method
@@ -156,6 +158,7 @@ func (p *pullPing) sink(timeout time.Duration) {
 
 // The volley as JS peers play it: they serve, we answer; from then on each side serves in turn, some minutes after it answered.
 func TestPingVolley(t *testing.T) {
+	t.Parallel()
 	for _, method := range []string{"gossip.ping", "conn.ping"} {
 		t.Run(method, func(t *testing.T) {
 			bubble(t, func(t *testing.T, m *memNet) {
@@ -196,6 +199,7 @@ func TestPingVolley(t *testing.T) {
 
 // What a remote does wrong with the volley costs it the stream at most.
 func TestHostilePing(t *testing.T) {
+	t.Parallel()
 	open := func(s *siege) *muxrpc.Stream {
 		s.t.Helper()
 		stream, err := s.hostile.conn.Duplex(s.t.Context(), "gossip.ping", 7)
@@ -277,6 +281,7 @@ func TestHostilePing(t *testing.T) {
 
 // What a peer says of its clock is told within bounds, whatever it says; what it does not say is not told.
 func TestClockSkew(t *testing.T) {
+	t.Parallel()
 	now := func(ahead time.Duration) func() []byte {
 		return func() []byte { return fmt.Append(nil, time.Now().Add(ahead).UnixMilli()) }
 	}

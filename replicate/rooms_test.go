@@ -429,6 +429,7 @@ func TestFloodOfTunnels(t *testing.T) {
 
 // Whatever a room says about who is in it, what we remember of it and do about it is bounded, and other peers are served.
 func TestHostileRoomList(t *testing.T) {
+	t.Parallel()
 	const friends = 1000 // of all that a room may name
 	fake := func(n int) identity.ID {
 		if n < friends {

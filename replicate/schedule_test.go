@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -86,6 +89,7 @@ func TestStallWatchdog(t *testing.T) {
 
 // A peer that is slow and sends is left alone, however slow, as long as something comes.
 func TestSlowPeerIsNotDropped(t *testing.T) {
+	t.Parallel()
 	for _, every := range []time.Duration{8 * time.Second, 25 * time.Second} {
 		t.Run(every.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T, m *memNet) {
@@ -144,6 +148,7 @@ func TestStallWatchdogSeesThroughChatter(t *testing.T) {
 
 // When the computer wakes from sleep, what waited is dialled within seconds, and connections of before are made anew.
 func TestWakingFromSleep(t *testing.T) {
+	t.Parallel()
 	for _, slept := range []time.Duration{2 * time.Minute, time.Hour} {
 		t.Run(slept.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T, m *memNet) {
@@ -317,6 +322,7 @@ func TestTakesOverJSFiles(t *testing.T) {
 
 // A file of far more addresses than are read costs a moment at the start, and what is known of it is bounded.
 func TestHugeConnFile(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T, m *memNet) {
 		pub := newHost(t, m, 2)
 		var b strings.Builder
@@ -360,6 +366,7 @@ func TestHugeConnFile(t *testing.T) {
 // Pubs that messages name are tried. Who was reached once is remembered; who never was is forgotten, unless nobody could be
 // reached: a computer that starts without a network does not lose them.
 func TestAnnouncedPubs(t *testing.T) {
+	t.Parallel()
 	bubble(t, func(t *testing.T, m *memNet) {
 		node := startNode(t, 1, newGraph(), nodeOptions{mem: m})
 		good, bad := newHost(t, m, 2), far("bad", 3)
@@ -415,5 +422,122 @@ func TestDamagedConnFile(t *testing.T) {
 	}
 	if !strings.Contains(told.String(), "put aside") {
 		t.Errorf("told: %s", told.String())
+	}
+}
+
+// lateConn is a connection on which what is written arrives later.
+type lateConn struct {
+	net.Conn
+	late   func() time.Duration
+	queue  chan []byte
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newLateConn(conn net.Conn, late func() time.Duration) *lateConn {
+	c := &lateConn{Conn: conn, late: late, queue: make(chan []byte, 1000), closed: make(chan struct{})}
+	go func() {
+		defer conn.Close()
+		for {
+			select {
+			case b := <-c.queue:
+				select {
+				case <-time.After(c.late()):
+				case <-c.closed:
+				}
+				if _, err := conn.Write(b); err != nil {
+					return
+				}
+			case <-c.closed:
+				if len(c.queue) == 0 {
+					return
+				}
+			}
+		}
+	}()
+	return c
+}
+
+func (c *lateConn) Write(b []byte) (int, error) {
+	select {
+	case c.queue <- slices.Clone(b):
+		return len(b), nil
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (c *lateConn) Close() error {
+	c.once.Do(func() {
+		close(c.closed)
+		_ = c.Conn.SetReadDeadline(time.Now())
+		_ = c.Conn.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	})
+	return nil
+}
+
+func (c *lateConn) SetWriteDeadline(time.Time) error { return nil } // Write does not wait
+
+func (c *lateConn) SetDeadline(at time.Time) error { return c.SetReadDeadline(at) }
+
+// When both sides dial at about the same time, over links of any speed, one connection is left, the same on both sides, and nothing
+// that is said meanwhile is lost.
+func TestOneConnectionPerKey(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T, m *memNet) {
+				rnd := rand.New(rand.NewPCG(seed, 8))
+				var mu sync.Mutex
+				upTo := func(d time.Duration) time.Duration {
+					mu.Lock()
+					defer mu.Unlock()
+					return time.Duration(rnd.Int64N(int64(d)))
+				}
+				slowest := []time.Duration{time.Millisecond, 20 * time.Millisecond, 300 * time.Millisecond}[seed%3]
+				start := func(n byte) *testNode {
+					return startNode(t, n, newGraph(ids(1, 2)...), nodeOptions{mem: m, set: func(o *Options) {
+						o.dial = func(ctx context.Context, hostport string) (net.Conn, error) {
+							time.Sleep(upTo(slowest))
+							conn, err := m.dial(ctx, hostport)
+							if err != nil {
+								return nil, err
+							}
+							return newLateConn(conn, func() time.Duration { return upTo(slowest) }), nil
+						}
+					}})
+				}
+				a, b := start(1), start(2)
+				a.publish(3)
+				b.publish(3)
+				sent := int64(3)
+				for range 3 {
+					a.Keep(b.addr)
+					b.Keep(a.addr)
+					for range 4 {
+						pass(upTo(2 * slowest))
+						a.publish(1)
+						b.publish(1)
+						sent++
+					}
+					pass(30 * time.Second)
+					pa, oka := a.peer(b.id)
+					pb, okb := b.peer(a.id)
+					if !oka || !okb || pa.State != Connected || pb.State != Connected || pa.Outgoing == pb.Outgoing || len(a.Peers()) != 1 || len(b.Peers()) != 1 {
+						t.Fatalf("a has %+v, b has %+v", a.Peers(), b.Peers())
+					}
+					a.holds(b.id, sent)
+					b.holds(a.id, sent)
+					// It lasts.
+					since := pa.Since
+					pass(2 * time.Minute)
+					if pa, _ := a.peer(b.id); !pa.Since.Equal(since) {
+						t.Errorf("it was made anew after %v", pa.Since.Sub(since))
+					}
+					// Both lose it at once.
+					a.Disconnect(b.id)
+				}
+			})
+		})
 	}
 }
