@@ -74,6 +74,13 @@ func (m *memNet) dialled(hostport string) []time.Time {
 	return append([]time.Time(nil), m.dials[hostport]...)
 }
 
+// forget drops what was taken down.
+func (m *memNet) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.dials)
+}
+
 func (m *memNet) listen(hostport string) *memListener {
 	m.mu.Lock()
 	defer m.mu.Unlock()

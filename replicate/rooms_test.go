@@ -150,6 +150,16 @@ func (r *fakeRoom) asked() (lists, tunnels []time.Time) {
 	return slices.Clone(r.lists), slices.Clone(r.tunnels)
 }
 
+// forget drops what was taken down.
+func (r *fakeRoom) forget() {
+	r.mu.Lock()
+	r.lists, r.tunnels = nil, nil
+	r.mu.Unlock()
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	r.conns = slices.DeleteFunc(r.conns, func(c *hosted) bool { return !c.until.IsZero() })
+}
+
 // openTunnel is how a room opens a tunnel to somebody who is in it.
 func openTunnel(ctx context.Context, to *hosted, portal, target identity.ID, origin string) (*muxrpc.Stream, error) {
 	return to.Open(ctx, muxrpc.CallOptions{Kind: muxrpc.Duplex, Patient: true, MaxBody: 1 << 20}, "tunnel.connect",
