@@ -162,11 +162,11 @@ func TestFeedTellsWhoClaimsWhat(t *testing.T) {
 			name string
 			want Claim
 		}{
-			{"has less", Claim{Sequence: 3}}, // it was sent what it lacks
-			{"has the same", Claim{Sequence: 3}},
-			{"stalls", Claim{Sequence: 9, Asked: asked}},
-			{"refused", Claim{Sequence: 9, Refused: true}},
-			{"does not want it", Claim{Sequence: -1}},
+			{"has less", Claim{Sequence: 3, Sending: true, Sent: 3, Told: 3}}, // it was sent what it lacks
+			{"has the same", Claim{Sequence: 3, Sending: true, Sent: 3, Told: 3}},
+			{"stalls", Claim{Sequence: 9, Asked: asked, Sending: true, Asking: true, Sent: 9, Told: 3}},
+			{"refused", Claim{Sequence: 9, Refused: true, Sending: true, Sent: 9, Told: 3}},
+			{"does not want it", Claim{Sequence: -1, Sent: -1, Told: 3}},
 			{"blocked", Claim{Blocked: true}},
 		} {
 			c.want.Peer = peers[c.name].key.ID()
