@@ -1,5 +1,6 @@
 # make run    build and start a node            make test   every test, the interop tests with npm peers included
 # make check  formatting, vet, linters, builds  make bench  speed beside the rivals, into bench/RESULTS.md    make fuzz  every fuzz target, FUZZTIME each
+# make soak   50 nodes for 30 days of virtual time, about twenty minutes of real ones
 GO       ?= go
 FUZZTIME ?= 60s
 TOOL      = $(GO) tool -modfile=tools/go.mod
@@ -8,7 +9,7 @@ JS        = interop/js
 # GOOS/GOARCH[/GOARM] that must build besides this machine's own.
 PLATFORMS = linux/amd64 linux/arm64 linux/arm darwin/arm64 windows/amd64
 
-.PHONY: run build test check cross vuln bench sim fuzz interop interop-peers clean
+.PHONY: run build test check cross vuln bench sim soak fuzz interop interop-peers clean
 .DEFAULT_GOAL := build
 
 build:
@@ -68,6 +69,16 @@ bench: interop-peers
 sim:
 	CHARKHA_SIM=1 $(GO) test -timeout 30m ./replicate/sim
 	$(GO) run ./replicate/sim
+
+# Built against a copy of Badger that looks for something to compact once a minute instead of every 50 ms: see TestSoak.
+BADGER = github.com/dgraph-io/badger/v4
+soak:
+	@set -e; d=$$(mktemp -d); trap 'rm -rf "$$d"' EXIT; \
+	cp -r "$$($(GO) list -m -f '{{.Dir}}' $(BADGER))" $$d/badger; chmod -R u+w $$d/badger; cp go.sum $$d/soak.sum; \
+	sed -i.orig 's/time.NewTicker(50 \* time.Millisecond)/time.NewTicker(time.Minute)/' $$d/badger/levels.go; \
+	if cmp -s $$d/badger/levels.go $$d/badger/levels.go.orig; then echo "Badger's compactors are others than before"; exit 1; fi; \
+	$(GO) mod edit -print -replace $(BADGER)=$$d/badger go.mod > $$d/soak.mod; \
+	CHARKHA_SOAK=1 $(GO) test -modfile=$$d/soak.mod -timeout 3h -count 1 -v -run '^TestSoak$$' ./replicate
 
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \
