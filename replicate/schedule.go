@@ -91,9 +91,9 @@ func (n *Network) remembered() []sched.Saved {
 			if saved, err = sched.Parse(data); err == nil {
 				return saved
 			}
-			if rerr := os.Rename(file, file+".damaged"); rerr != nil {
-				err = errors.Join(err, rerr)
-			}
+		}
+		if rerr := os.Rename(file, file+".damaged"); rerr != nil {
+			err = errors.Join(err, rerr)
 		}
 		n.log.Warn("known peers cannot be read, the file is put aside as "+name+".damaged", "file", file, "err", err)
 	}

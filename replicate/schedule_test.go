@@ -404,24 +404,41 @@ func TestAnnouncedPubs(t *testing.T) {
 	})
 }
 
-// A conn.json that cannot be understood is put aside, not written over.
+// A conn.json that cannot be understood, or not be read, is put aside, not written over.
 func TestDamagedConnFile(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "conn.json"), []byte("what is this"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var told strings.Builder
-	n := &Network{log: slog.New(slog.NewTextHandler(&told, nil))}
-	n.o.Dir = dir
-	if saved := n.remembered(); len(saved) != 0 {
-		t.Errorf("%d peers", len(saved))
-	}
-	if b, err := os.ReadFile(filepath.Join(dir, "conn.json.damaged")); err != nil || string(b) != "what is this" {
-		t.Errorf("%q, %v", b, err)
-	}
-	if !strings.Contains(told.String(), "put aside") {
-		t.Errorf("told: %s", told.String())
+	for _, c := range []struct {
+		name  string
+		make  func(file string) error
+		aside func(file string) bool
+	}{
+		{"no JSON", func(file string) error { return os.WriteFile(file, []byte("what is this"), 0o600) }, func(file string) bool {
+			b, err := os.ReadFile(file)
+			return err == nil && string(b) == "what is this"
+		}},
+		{"not to be read", func(file string) error { return os.Mkdir(file, 0o700) }, func(file string) bool {
+			info, err := os.Stat(file)
+			return err == nil && info.IsDir()
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := c.make(filepath.Join(dir, "conn.json")); err != nil {
+				t.Fatal(err)
+			}
+			var told strings.Builder
+			n := &Network{log: slog.New(slog.NewTextHandler(&told, nil))}
+			n.o.Dir = dir
+			if saved := n.remembered(); len(saved) != 0 {
+				t.Errorf("%d peers", len(saved))
+			}
+			if !c.aside(filepath.Join(dir, "conn.json.damaged")) {
+				t.Error("it was not put aside")
+			}
+			if !strings.Contains(told.String(), "put aside") {
+				t.Errorf("told: %s", told.String())
+			}
+		})
 	}
 }
 
