@@ -22,8 +22,14 @@ run: build
 # -race needs cgo and a C compiler; without one the tests run without it and say so.
 RACE := $(shell CGO_ENABLED=1 $(GO) env CC | xargs -r which >/dev/null 2>&1 && echo -race)
 
+# go test does not tell of the skips of a package that passes: this says it once when networks of hosts cannot be made.
+NETNS = $(GO) test $(RACE) -count=1 -v -run '^TestHostsSeeEachOtherAndNothingElse$$' ./internal/netns | sed -n \
+	-e 's/.*\(NO NETWORK NAMESPACES\)/NOTE: the tests of hosts on a network are skipped: \1/p' \
+	-e 's/.*no test files.*/NOTE: the tests of hosts on a network are skipped: they need Linux/p'
+
 test: interop-peers
 	$(if $(RACE),,@echo "NOTE: no C compiler found: running without the race detector")
+	@$(NETNS)
 	$(GO) test $(RACE) -shuffle=on ./...
 	$(GO) test -tags purego ./identity ./log/internal/classic
 	$(GO) test $(RACE) -shuffle=on -tags interop -timeout 12m ./interop/... ./replicate/internal/room

@@ -41,7 +41,7 @@ func (n *Node) config(text string) {
 func lanPeer(t *testing.T, network [32]byte, script string, h *netns.Host, host string) *Peer {
 	t.Helper()
 	if script == Server {
-		h.IP("route", "add", "default", "dev", "eth0") // ssb-local sends to 255.255.255.255
+		h.DefaultRoute("eth0") // ssb-local sends to 255.255.255.255
 	}
 	return Start(t, Config{Script: script, NetworkKey: network, LAN: true, Host: host, Port: 8008, Within: h.Do})
 }

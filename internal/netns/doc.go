@@ -10,8 +10,8 @@
 // A namespace belongs to a thread, and to the processes that it starts. So a host is a process of its own: another program, or
 // the test binary run again. Host.Do is for what a thread can do, such as opening a socket.
 //
-// It needs the program ip (Debian: iproute2), and root or user namespaces: Main runs the tests of a user who is not root as root
-// of a new user namespace. Where the kernel forbids namespaces, bridges or veth pairs, NewBridge skips the test and says why.
+// It needs root or user namespaces: Main runs the tests of a user who is not root as root of a new user namespace. Where the kernel
+// forbids namespaces, bridges or veth pairs, NewBridge skips the test and says why.
 // Namespaces have no names and end with the last process and file in them, so a killed test leaves nothing behind, as long as
 // its processes end with their standard input.
 package netns

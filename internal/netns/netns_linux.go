@@ -3,28 +3,37 @@ package netns
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
 // inside is set in the environment of tests that Main has already put into a user namespace.
 const inside = "CHARKHA_NETNS_INSIDE"
 
+// powerless is the exit status of tests that got a user namespace and no rights in it. Those of m.Run are 0, 1 and 2.
+const powerless = 77
+
 // Main runs the tests and returns their exit status. A user who is not root is made root of a user namespace for that, when the
 // kernel allows it, where there is no network but loopback; else the tests run as they are, and NewBridge skips.
 func Main(m *testing.M) int {
 	if os.Getenv(inside) != "" {
-		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "loopback is down: %v\n%s", err, out)
+		err := loopback(&netlink.Handle{})
+		if forbidden(err) {
+			return powerless
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
 		return m.Run()
 	}
@@ -46,24 +55,54 @@ func Main(m *testing.M) int {
 	if err := cmd.Start(); err != nil {
 		return m.Run()
 	}
-	if err := cmd.Wait(); err != nil {
+	err = cmd.Wait()
+	if cmd.ProcessState.ExitCode() == powerless { // so AppArmor does it on Ubuntu
+		return m.Run()
+	}
+	if err != nil {
 		return max(cmd.ProcessState.ExitCode(), 1)
 	}
 	return 0
 }
 
-// space is a network namespace.
-type space struct{ file *os.File }
+// forbidden tells a kernel that has no namespaces, bridges or veth pairs, or none for us, from a fault. EOPNOTSUPP is also its word
+// for an unknown type of device.
+func forbidden(err error) bool { return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) }
 
-func newSpace() (*space, error) {
+func loopback(links *netlink.Handle) error {
+	lo, err := links.LinkByName("lo")
+	if err == nil {
+		err = links.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("loopback up: %w", err)
+	}
+	return nil
+}
+
+// space is a network namespace.
+type space struct {
+	file  *os.File
+	links *netlink.Handle // its socket is in the namespace, so any thread may use it
+}
+
+// newSpace makes a namespace that ends with the test.
+func newSpace(t testing.TB) (*space, error) {
 	var s space
 	err := onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}
 		var err error
-		s.file, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
-		return err
+		if s.file, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid())); err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = s.file.Close() })
+		if s.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			return fmt.Errorf("netlink: %w", err)
+		}
+		t.Cleanup(s.links.Close)
+		return nil
 	})
 	return &s, err
 }
@@ -88,20 +127,6 @@ func (s *space) do(f func() error) error {
 	})
 }
 
-// path names the namespace for ip.
-func (s *space) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd()) }
-
-// ip runs the program ip in the namespace.
-func (s *space) ip(args ...string) error {
-	return s.do(func() error {
-		out, err := exec.Command("ip", args...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(string(out)))
-		}
-		return nil
-	})
-}
-
 // Bridge is a network. Its methods end the test when they fail, and may be called from the test's goroutine only.
 type Bridge struct {
 	t     testing.TB
@@ -112,41 +137,34 @@ type Bridge struct {
 // NewBridge makes an empty network, which ends with the test.
 func NewBridge(t testing.TB) *Bridge {
 	t.Helper()
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Fatalf("the program ip is needed (Debian: apt-get install iproute2): %v", err)
-	}
-	s, err := newSpace()
-	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOSPC) {
+	s, err := newSpace(t)
+	if forbidden(err) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOSPC) {
 		t.Skipf("NO NETWORK NAMESPACES: the kernel forbids them: %v", err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.file.Close() })
 	b := &Bridge{t: t, space: s}
-	// Without snooping the bridge needs no querier to know who wants a multicast.
-	if err := s.ip("link", "add", "br0", "type", "bridge", "mcast_snooping", "0"); err != nil {
-		b.skipIfForbidden(err)
-		t.Fatal(err)
-	}
-	b.must(s.ip("link", "set", "br0", "up"))
+	b.must("a namespace", err)
+	br := &netlink.Bridge{LinkAttrs: netlink.NewLinkAttrs()}
+	br.Name = "br0"
+	br.MulticastSnooping = new(false) // with it, a bridge needs a querier to know who wants a multicast
+	b.mustLink("make a bridge", s.links.LinkAdd(br))
+	b.must("bridge up", s.links.LinkSetUp(br))
 	return b
 }
 
-func (b *Bridge) skipIfForbidden(err error) {
+func (b *Bridge) must(what string, err error) {
 	b.t.Helper()
-	for _, s := range []string{"Unknown device type", "not supported", "not permitted"} {
-		if strings.Contains(err.Error(), s) {
-			b.t.Skipf("NO NETWORK NAMESPACES: the kernel has no bridges or veth pairs for us: %v", err)
-		}
+	if err != nil {
+		b.t.Fatalf("%s: %v", what, err)
 	}
 }
 
-func (b *Bridge) must(err error) {
+// mustLink is must for the making of a device, which the kernel may forbid.
+func (b *Bridge) mustLink(what string, err error) {
 	b.t.Helper()
-	if err != nil {
-		b.t.Fatal(err)
+	if forbidden(err) {
+		b.t.Skipf("NO NETWORK NAMESPACES: the kernel has no bridges or veth pairs for us: %s: %v", what, err)
 	}
+	b.must(what, err)
 }
 
 // Host is a computer on a bridge.
@@ -158,11 +176,10 @@ type Host struct {
 // Host makes a computer. With ifName == "" it has no interface but lo; else it is plugged in as by Plug.
 func (b *Bridge) Host(ifName string, addrs ...string) *Host {
 	b.t.Helper()
-	s, err := newSpace()
-	b.must(err)
-	b.t.Cleanup(func() { _ = s.file.Close() })
+	s, err := newSpace(b.t)
+	b.must("a namespace", err)
 	h := &Host{b: b, space: s}
-	b.must(s.ip("link", "set", "lo", "up"))
+	b.must("host", loopback(s.links))
 	if ifName != "" {
 		h.Plug(ifName, addrs...)
 	}
@@ -180,42 +197,58 @@ func (h *Host) Plug(ifName string, addrs ...string) {
 func (b *Bridge) Join(h *Host, ifName string, addrs ...string) {
 	b.t.Helper()
 	b.ports++
-	port := fmt.Sprintf("port%d", b.ports)
-	if err := h.space.ip("link", "add", ifName, "type", "veth", "peer", "name", port, "netns", b.space.path()); err != nil {
-		b.skipIfForbidden(err)
-		b.t.Fatal(err)
-	}
-	b.must(h.space.ip("link", "set", "dev", ifName, "addrgenmode", "none"))
-	b.must(b.space.ip("link", "set", "dev", port, "addrgenmode", "none"))
-	b.must(b.space.ip("link", "set", "dev", port, "master", "br0", "up"))
-	b.must(h.space.ip("link", "set", "dev", ifName, "up"))
+	veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs()}
+	veth.Name = ifName
+	veth.PeerName = fmt.Sprintf("port%d", b.ports)
+	veth.PeerNamespace = netlink.NsFd(b.space.file.Fd())
+	b.mustLink("make a veth pair for "+ifName, h.space.links.LinkAdd(veth))
+	port, err := b.space.links.LinkByName(veth.PeerName)
+	b.must(veth.PeerName, err)
+	b.must(ifName+" without addresses", h.space.links.LinkSetIP6AddrGenMode(veth, nl.IN6_ADDR_GEN_MODE_NONE))
+	b.must(veth.PeerName+" without addresses", b.space.links.LinkSetIP6AddrGenMode(port, nl.IN6_ADDR_GEN_MODE_NONE))
+	br, err := b.space.links.LinkByName("br0")
+	b.must("br0", err)
+	b.must(veth.PeerName+" into the bridge", b.space.links.LinkSetMaster(port, br))
+	b.must(veth.PeerName+" up", b.space.links.LinkSetUp(port))
+	b.must(ifName+" up", h.space.links.LinkSetUp(veth))
 	for _, a := range addrs {
 		h.Address(ifName, a)
 	}
 }
 
-// Address adds an address to an interface.
+// link is an interface of the host.
+func (h *Host) link(ifName string) netlink.Link {
+	h.b.t.Helper()
+	l, err := h.space.links.LinkByName(ifName)
+	h.b.must("interface "+ifName, err)
+	return l
+}
+
+// Address adds an address to an interface, for IPv4 with the broadcast address of its network.
 func (h *Host) Address(ifName, addr string) {
 	h.b.t.Helper()
-	p, err := netip.ParsePrefix(addr)
-	h.b.must(err)
-	if p.Addr().Is4() {
-		h.b.must(h.space.ip("addr", "add", addr, "brd", "+", "dev", ifName))
-	} else {
-		h.b.must(h.space.ip("addr", "add", addr, "dev", ifName, "nodad"))
+	a, err := netlink.ParseAddr(addr)
+	h.b.must("address "+addr, err)
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD // or it is tentative for a second
 	}
+	h.b.must("address "+addr, h.space.links.AddrAdd(h.link(ifName), a))
 }
 
 // Unplug takes an interface away.
 func (h *Host) Unplug(ifName string) {
 	h.b.t.Helper()
-	h.b.must(h.space.ip("link", "del", "dev", ifName))
+	h.b.must("unplug "+ifName, h.space.links.LinkDel(h.link(ifName)))
 }
 
-// IP runs the program ip on the host.
-func (h *Host) IP(args ...string) {
+// DefaultRoute sends out by an interface what is for none of the host's IPv4 networks, 255.255.255.255 included.
+func (h *Host) DefaultRoute(ifName string) {
 	h.b.t.Helper()
-	h.b.must(h.space.ip(args...))
+	h.b.must("default route by "+ifName, h.space.links.RouteAdd(&netlink.Route{
+		LinkIndex: h.link(ifName).Attrs().Index,
+		Scope:     netlink.SCOPE_LINK,
+		Dst:       &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
+	}))
 }
 
 // Do runs f on a thread that is on the host, and returns its error. What it opens stays there; a goroutine that it starts does
