@@ -371,6 +371,10 @@ func (w *Why) judge(a *API, connected, known int) {
 			say(OutOfRange, "you do not follow it, so it is not fetched")
 		}
 		w.Hint = fmt.Sprintf("'charkha follow %s' makes it wanted", w.Feed)
+		if a.Index.Follows(self, w.Feed) && len(w.BlockedBy) == 0 {
+			say(OutOfRange, "you follow it, but no feeds but your own are fetched")
+			w.Hint = "the node was started with --hops 0"
+		}
 	case w.Fork != nil:
 		say(Forked, "its author signed two different histories: at %d there are %s and %s. It stops there, here and at every peer that saw both",
 			w.Fork.Sequence, w.Fork.Kept, w.Fork.Other)

@@ -34,7 +34,16 @@ func unboxText(text []byte, key identity.KeyPair) (content []byte, ok bool) {
 	if len(text) < 2 {
 		return nil, false
 	}
-	plain, ok := private.Unbox(text[1:len(text)-1], key) // no character of it can be escaped: it would be none of base64
+	// In the log's spelling no character of base64 is escaped. Programs may do that.
+	inner := text[1 : len(text)-1]
+	if bytes.IndexByte(inner, '\\') >= 0 {
+		var s string
+		if json.Unmarshal(text, &s) != nil {
+			return nil, false
+		}
+		inner = []byte(s)
+	}
+	plain, ok := private.Unbox(inner, key)
 	if !ok {
 		return nil, false
 	}

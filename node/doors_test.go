@@ -337,6 +337,27 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// Nodes reach each other over WebSockets, too: some pubs' addresses and invites are of that kind.
+func TestNodesOverWebSockets(t *testing.T) {
+	t.Parallel()
+	a, _ := begin(t, Config{Dir: t.TempDir(), WS: listenWS})
+	b, _ := begin(t, Config{Dir: t.TempDir(), Hops: 1})
+	if err := post(t, local(t, a), "over a web socket"); err != nil {
+		t.Fatal(err)
+	}
+	c := local(t, b)
+	for _, call := range [][]any{{"friends.follow", a.ID()}, {"conn.connect", a.webAddress().String()}, {"charkha.wait", map[string]any{"id": a.ID(), "seq": 1}}} {
+		if _, err := c.Async(t.Context(), call[0].(string), call[1:]...); err != nil {
+			t.Fatalf("%v: %v", call, err)
+		}
+	}
+	wrong := a.webAddress()
+	wrong.Key = identity.FromSeed([32]byte{99}).ID()
+	if _, err := c.Async(t.Context(), "conn.connect", wrong.String()); err == nil {
+		t.Error("connected with somebody else's key")
+	}
+}
+
 // A second node on one computer starts without the usual port, and says so; where the address was asked for, it does not start.
 func TestTakenAddress(t *testing.T) {
 	t.Parallel()

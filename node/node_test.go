@@ -132,7 +132,7 @@ func TestConfigIsChecked(t *testing.T) {
 		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Listen: []string{"net:127.0.0.1"}}, "net:127.0.0.1"},
 		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Listen: []string{"onion:x:1"}}, "onion"},
 		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Listen: []string{"net:127.0.0.1:70000"}}, "port"},
-		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Connect: []identity.Address{{Proto: "ws", Host: "x", Port: 1}}}, "ws"},
+		{Config{Dir: t.TempDir(), NetworkKey: testNetwork, Connect: []identity.Address{{Proto: "onion", Host: "x", Port: 1}}}, "onion"},
 	} {
 		n, err := Open(c.cfg)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

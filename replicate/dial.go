@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"charkha/identity"
 	"charkha/replicate/shs"
@@ -24,10 +28,10 @@ type dialling struct {
 // CanDial returns an error when addresses of this kind are not dialled.
 func CanDial(addr identity.Address) error {
 	switch addr.Proto {
-	case "net", "", "tunnel":
+	case "net", "", "tunnel", "ws", "wss":
 		return nil
 	}
-	return fmt.Errorf("dial %s: addresses of the kind %q are not supported, only \"net\" and \"tunnel\"", addr, addr.Proto)
+	return fmt.Errorf("dial %s: addresses of the kind %q are not supported, only \"net\", \"tunnel\", \"ws\" and \"wss\"", addr, addr.Proto)
 }
 
 // Connect connects to an address, once Run has begun. It returns nil when the connection can be used, or is there already, and
@@ -120,5 +124,35 @@ func (n *Network) dialSocket(ctx context.Context, addr identity.Address) (net.Co
 	if addr.Proto == "tunnel" {
 		return n.dialTunnel(ctx, addr)
 	}
+	if addr.Proto == "ws" || addr.Proto == "wss" {
+		return n.dialWebSocket(ctx, addr)
+	}
 	return n.o.dial(ctx, addr.HostPort())
 }
+
+// dialWebSocket makes a WebSocket connection, as npm multiserver's ws plugin does: binary messages, one after the other.
+func (n *Network) dialWebSocket(ctx context.Context, addr identity.Address) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	client := &http.Client{
+		Transport: &http.Transport{
+			Proxy:       http.ProxyFromEnvironment,
+			DialContext: func(ctx context.Context, _, hostport string) (net.Conn, error) { return n.o.dial(ctx, hostport) },
+		},
+		// A WebSocket is where it is said to be: whoever is there must not send us elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	url := url.URL{Scheme: addr.Proto, Host: addr.HostPort(), Path: "/"}
+	c, resp, err := websocket.Dial(ctx, url.String(), &websocket.DialOptions{HTTPClient: client})
+	if resp != nil && resp.Body != nil && err != nil {
+		_ = resp.Body.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.SetReadLimit(maxWebSocketMessage)
+	return websocket.NetConn(context.Background(), c, websocket.MessageBinary), nil // it ends when it is closed
+}
+
+// maxWebSocketMessage bounds a message of a peer: each holds a piece of the box stream, and those are some kilobytes.
+const maxWebSocketMessage = 1 << 20

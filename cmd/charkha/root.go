@@ -13,6 +13,7 @@ import (
 
 	"charkha/identity"
 	"charkha/node"
+	"charkha/replicate"
 )
 
 // usageError is a command that was asked wrongly: exit status 2.
@@ -250,7 +251,7 @@ func parsePeer(text string) (identity.Address, error) {
 	}
 	if err == nil {
 		for _, addr := range multi.Addresses() {
-			if addr.Proto == "net" && addr.Port != 0 || addr.Proto == "tunnel" {
+			if replicate.CanDial(addr) == nil && (addr.Port != 0 || addr.Proto == "tunnel") {
 				return addr, nil
 			}
 		}
@@ -261,8 +262,8 @@ func parsePeer(text string) (identity.Address, error) {
 		return addr, err
 	case addr.Port == 0 && addr.Proto != "tunnel":
 		return addr, fmt.Errorf("%s: port 0 cannot be dialled", addr)
-	case addr.Proto != "net" && addr.Proto != "tunnel":
-		return addr, fmt.Errorf("%s: addresses of the kind %q cannot be dialled, only net:HOST:PORT~shs:KEY and tunnel:ROOM:PEER~shs:KEY can", addr, addr.Proto)
+	case replicate.CanDial(addr) != nil:
+		return addr, fmt.Errorf("%s: addresses of the kind %q cannot be dialled, only net:HOST:PORT~shs:KEY, ws://HOST:PORT~shs:KEY and tunnel:ROOM:PEER~shs:KEY can", addr, addr.Proto)
 	}
 	return addr, nil
 }
