@@ -1,5 +1,6 @@
-// Package index is what the feeds mean: who follows and blocks whom, how far everybody is from us, what people are called, and
-// the public timeline, and where people say that pubs are. All of it is made from the log and may be deleted at any time.
+// Package index is what the feeds mean: who follows and blocks whom, how far everybody is from us, what people are called, which
+// messages are of a type, by an author, about something, in a thread or have a word. All of it is made from the log and may be
+// deleted at any time.
 //
 // # What holds
 //
@@ -17,10 +18,25 @@
 // # The path of the data
 //
 // The log is read once for all views that have come equally far. Each writes what is there in a transaction of its own, up to
-// some thousand messages, or a single one when it has caught up. A view that is behind, because it is built anew, reads
-// the log on its own, and joins the others when it is where they are. A view is one file: contacts.go, names.go, timeline.go, pubs.go. It says what rows a message makes, and
-// keeps in memory what must be answered at once: the graph, of which replication asks for each message. Names and the
-// timeline are read from disk.
+// a thousand messages, or a single one when it has caught up. A view that is behind, because it is built anew, reads
+// the log on its own, and joins the others when it is where they are. A view is one file:
+//
+//	contacts.go   who follows and blocks whom, and distances: in memory, replication asks for each message
+//	names.go      names, images, descriptions
+//	pubs.go       addresses of pubs
+//	messages.go   places, times, authors, types, threads
+//	links.go      what refers to what; hashtags and channels
+//	words.go      full text
+//
+// Most of it is sets of places in the order of arrival (sets.go). Query (query.go) combines them, in either order, by time or
+// arrival, in pages, live; threads.go reads threads, votes and hashtags. Queries read some hundred places in a transaction,
+// close it, and fetch the messages from the log while they yield: a slow reader holds nothing. Blocks count when a message is
+// yielded. DESIGN.md says what rows there are, what was measured, and what was not taken.
+//
+// In memory are the graph, the authors' numbers (some 100 bytes each), 16 bytes for 1,024 messages, at most 8 MB of columns, and
+// the tails of the 5,000 sets that were written last in each of three views (3 MB).
+//
+// What an encrypted message says is indexed if Options.Unbox opens it: apart from what is public, and in clear on this disk.
 //
 // # Facts
 //
@@ -37,6 +53,7 @@
 // Pubs are read from messages {type: "pub", address}, the address being {host, port, key} or a text, as npm ssb-invite writes
 // and ssb-conn reads them.
 //
-// Measured on two idle cores of an AMD EPYC: an index is built at 140,000 messages/s, half of them contacts; a message that
-// arrives is in it after 17 us; a name takes 17 us, a timeline of 50 posts 0.12 ms (BenchmarkBuild, BenchmarkLive, BenchmarkRead).
+// References are those of ssb-backlinks (emit-links.js) and, of them, those of ssb-msgs (indexLinks); channels are normalised as
+// ssb-ref does; threads are those of ssb-threads. A message's time is the earlier one of claim and arrival, and 0 for claims
+// before 1970: ssb-db's createFeedStream differs in that it takes a claim of 0 for none.
 package index

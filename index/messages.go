@@ -368,23 +368,25 @@ func (v *messages) finish(txn *badger.Txn) error {
 	return v.sets.flush(txn)
 }
 
-// columnCache keeps the columns that were read lately and that do not change any more: 4 MB.
+const cacheRows = 8192
+
+// columnCache keeps the columns that were read lately and that do not change any more: 8 MB.
 type columnCache struct {
 	mu   sync.Mutex
-	of   [4096]uint64 // chunk+1
-	rows [4096][]byte
+	of   [cacheRows]uint64 // chunk+1
+	rows [cacheRows][]byte
 }
 
 func (c *columnCache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.of, c.rows = [4096]uint64{}, [4096][]byte{}
+	c.of, c.rows = [cacheRows]uint64{}, [cacheRows][]byte{}
 }
 
 func (c *columnCache) get(chunk uint64) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := chunk % 4096; c.of[i] == chunk+1 {
+	if i := chunk % cacheRows; c.of[i] == chunk+1 {
 		return c.rows[i]
 	}
 	return nil
@@ -393,7 +395,7 @@ func (c *columnCache) get(chunk uint64) []byte {
 func (c *columnCache) put(chunk uint64, column []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.of[chunk%4096], c.rows[chunk%4096] = chunk+1, column
+	c.of[chunk%cacheRows], c.rows[chunk%cacheRows] = chunk+1, column
 }
 
 // columns reads where messages are.

@@ -653,6 +653,11 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 	x.messages.mu.RUnlock()
 	slices.SortFunc(blocks, func(a, b block) int { return cmp.Or(cmp.Compare(b.latest, a.latest), cmp.Compare(b.n, a.n)) })
 	err = x.look(func(txn *badger.Txn) error {
+		// Are they to be expected in so few blocks?
+		size, err := x.sizeAtMost(txn, q.Where)
+		if err != nil || len(blocks) > blocksMost && size < uint64(k*len(blocks)/blocksMost) {
+			return err
+		}
 		cols := x.columns(txn)
 		for i, b := range blocks {
 			slices.SortFunc(all, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
