@@ -54,6 +54,7 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.threads()...)
 	all = append(all, a.about()...)
 	all = append(all, a.search()...)
+	all = append(all, a.neighbours()...)
 	all = append(all, a.explain()...)
 	all = append(all, a.invites()...)
 	all = append(all, a.room()...)

@@ -127,7 +127,7 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 
 // getPlace is the message at a place in the log.
 func (a *API) getPlace(place log.Offset) (any, error) {
-	if place >= 0 && place < a.Log.Len() {
+	if place < a.Log.Len() {
 		for m, err := range a.Log.Arrivals(place, false) {
 			if err != nil {
 				return nil, err

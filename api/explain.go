@@ -327,7 +327,7 @@ func (a *API) why(ctx context.Context, feed identity.ID) (w Why, err error) {
 func (w *Why) judge(a *API, connected, known int) {
 	self := a.Key.ID()
 	say := func(v Verdict, format string, args ...any) { w.Verdict, w.Text = v, fmt.Sprintf(format, args...) }
-	var more, asked, refused, stalled, withheld []string // those who have more than we, by what is with them
+	var asked, refused, stalled, withheld []string // those who have more than we, by what is with them
 	holders := 0
 	for _, c := range w.Claims {
 		if c.Sequence >= w.Head && w.Head > 0 {
@@ -337,7 +337,6 @@ func (w *Why) judge(a *API, connected, known int) {
 			continue
 		}
 		name := called(Person{c.Peer, c.Name})
-		more = append(more, name)
 		switch {
 		case c.Blocked:
 			withheld = append(withheld, name)

@@ -116,11 +116,9 @@ func plan(q *mfr.Query) (ask index.Query, why []string) {
 		bound(0, high) // the order is by the claim or the arrival, whichever is earlier
 		why = append(why, "claimed")
 	}
-	for _, path := range q.SortedBy() {
-		if last := path[len(path)-1]; last == "timestamp" && len(path) == 2 || last == "rts" {
-			ask.Claimed = true
-		}
-		break
+	if by := q.SortedBy(); len(by) > 0 {
+		last := by[0][len(by[0])-1]
+		ask.Claimed = ask.Claimed || last == "timestamp" && len(by[0]) == 2 || last == "rts"
 	}
 	return ask, why
 }

@@ -107,8 +107,7 @@ func (a *API) messagesByType(ctx context.Context, req *muxrpc.Request, s *muxrpc
 		}
 	}
 	if o.Type == "" {
-		//lint:ignore ST1005 the text is that of npm ssb-db
-		return errors.New("must provide {type: string} to messagesByType")
+		return errors.New("must provide {type: string} to messagesByType") // as npm ssb-db says it
 	}
 	a.settle(ctx)
 	// What is encrypted is found by its type, too, and opened only when that is asked for.
