@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -70,12 +71,30 @@ type matches struct {
 }
 
 func contentOf(m *log.Message) map[string]any {
+	if c, ok := contents.Load(m.Key()); ok {
+		return c.(map[string]any)
+	}
 	var c map[string]any
 	if !m.Private() && json.Unmarshal(m.Content(), &c) != nil {
 		panic("the log has a content that is no object")
 	}
+	contents.Store(m.Key(), c)
 	return c
 }
+
+var contents sync.Map // of contentOf, by id
+
+func wordsOf(m *log.Message) []string {
+	text, _ := contentOf(m)["text"].(string)
+	if w, ok := wordLists.Load(text); ok {
+		return w.([]string)
+	}
+	w := Words(text)
+	wordLists.Store(text, w)
+	return w
+}
+
+var wordLists sync.Map // of wordsOf, by text
 
 // anyText reports whether a value, or one below it, is a text of which is says so.
 func anyText(v any, is func(string) bool) bool {
@@ -141,13 +160,11 @@ func someMatches(all []log.Message, rng *rand.Rand) matches {
 		word := strings.Fields("the garden NAÏVE 🌱 日 nowhere cloth über Größe")[rng.IntN(9)]
 		folded := strings.ReplaceAll(strings.ToLower(word), "ß", "ss")
 		return matches{Word(word, false), "word " + word, func(m *log.Message) bool {
-			text, _ := contentOf(m)["text"].(string)
-			return slices.Contains(Words(text), folded)
+			return slices.Contains(wordsOf(m), folded)
 		}}
 	case 9:
 		return matches{Word("bea", true), "word bea...", func(m *log.Message) bool {
-			text, _ := contentOf(m)["text"].(string)
-			return slices.ContainsFunc(Words(text), func(w string) bool { return strings.HasPrefix(w, "bea") })
+			return slices.ContainsFunc(wordsOf(m), func(w string) bool { return strings.HasPrefix(w, "bea") })
 		}}
 	}
 	return matches{Set{}, "all", func(m *log.Message) bool { return true }}
@@ -459,5 +476,53 @@ func TestSetOfManyRows(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Whom we block is left out where that is asked for, at once, and comes back.
+func TestQueryWithoutBlocked(t *testing.T) {
+	t.Parallel()
+	l := openLog(t)
+	p := newAuthors(3)
+	x := start(t, Options{Log: l, Self: p[0].id(), Hops: 1})
+	for i := range 6 {
+		store(t, l, p[1+i%2].sign(t, contentPost(fmt.Sprint(i))))
+	}
+	x.caughtUp()
+	for _, claimed := range []bool{false, true} {
+		got := func(unblocked bool, limit int) []string {
+			return texts(t, collect(t, x.Query(t.Context(), Query{Where: OfType("post"), Claimed: claimed, Reverse: true, Limit: limit, Unblocked: unblocked})))
+		}
+		all := got(true, 0)
+		store(t, l, p[0].sign(t, contentBlock(p[2].id())))
+		x.caughtUp()
+		if n := len(got(true, 0)); len(all) != 6 || n != 3 {
+			t.Errorf("%d posts, %d of them by people we do not block", len(all), n)
+		}
+		if n := len(got(true, 2)); n != 2 {
+			t.Errorf("%d of the first 2 posts", n)
+		}
+		if n := len(got(false, 0)); n != 6 {
+			t.Errorf("%d posts of everybody", n)
+		}
+		store(t, l, p[0].sign(t, contentUnblock(p[2].id())))
+		x.caughtUp()
+		if diff := cmp.Diff(all, got(true, 0)); diff != "" {
+			t.Errorf("after making up (-want +got):\n%s", diff)
+		}
+	}
+	if err := x.stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []Query{{}, {Claimed: true}, {Where: OfType("post"), Claimed: true, Reverse: true, Limit: 5}} {
+		n := 0
+		for _, err := range x.Query(t.Context(), q) {
+			if n++; !errors.Is(err, ErrClosed) {
+				t.Errorf("a query of a closed index: %v", err)
+			}
+		}
+		if n != 1 {
+			t.Errorf("a query of a closed index yields %d", n)
+		}
 	}
 }
