@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if err := os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")); err != nil {
 		panic(err)
 	}
-	testscript.Main(m, map[string]func(){"charkha": main})
+	testscript.Main(hosts(m), map[string]func(){"charkha": main})
 }
 
 // running is a `charkha start` that runs beside a script.

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build linux
 
 package main
 
@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"charkha/identity"
 	"charkha/internal/netns"
@@ -222,6 +224,13 @@ func twoHistories(t *testing.T) (feed identity.ID, lines []byte) {
 	}
 	return key.ID(), lines
 }
+
+// hosts runs the tests where networks of hosts can be made, if that is allowed.
+func hosts(m *testing.M) testscript.TestingM { return onHosts{m} }
+
+type onHosts struct{ *testing.M }
+
+func (m onHosts) Run() int { return netns.Main(m.M) }
 
 // What the node says in the situations in which people ask why nothing arrives.
 func TestSituations(t *testing.T) {
