@@ -27,7 +27,7 @@ type ThreadQuery struct {
 	Private bool                      // of opened posts, else of public ones
 	Only    func(m *log.Message) bool // of the root; nil: all
 	Where   Set                       // at least one post of the thread is in it; the zero value: all. With Private, see Set.Private
-	Behind  *Point                    // to go on: {Thread.Latest, MaxUint64} may give threads twice that stand there, and leaves none out
+	Behind  *Point                    // to go on: the Latest of the last thread
 	Limit   int                       // most threads, 0 for all
 }
 
