@@ -440,7 +440,7 @@ func TestFloodOfTunnels(t *testing.T) {
 // Whatever a room says about who is in it, what we remember of it and do about it is bounded, and other peers are served.
 func TestHostileRoomList(t *testing.T) {
 	t.Parallel()
-	const friends = 1000 // of all that a room may name
+	const friends = 400 // of all that a room may name: more than are remembered
 	fake := func(n int) identity.ID {
 		if n < friends {
 			return identity.FromSeed([32]byte{byte(n), byte(n >> 8), 7}).ID()
@@ -461,9 +461,9 @@ func TestHostileRoomList(t *testing.T) {
 			do(s, r)
 		})
 	}
-	t.Run("a hundred thousand attendants", func(t *testing.T) {
+	t.Run("tens of thousands of attendants", func(t *testing.T) {
 		siegeOf(t, func(ctx context.Context, s *muxrpc.Stream) error {
-			for part := range 10 {
+			for part := range 3 {
 				var all []identity.ID
 				for n := range 10000 {
 					all = append(all, fake(10000*part+n))
@@ -481,7 +481,7 @@ func TestHostileRoomList(t *testing.T) {
 			<-ctx.Done()
 			return nil
 		}, func(s *siege, r *fakeRoom) {
-			pass(3 * time.Minute)
+			pass(time.Minute)
 			for _, room := range s.node.Rooms() {
 				if len(room.Attendants) > 4096 {
 					t.Errorf("%d attendants are remembered", len(room.Attendants))
@@ -492,7 +492,7 @@ func TestHostileRoomList(t *testing.T) {
 			}
 			// What of it is too much for a stream ends that, or the connection: both are made anew, with pauses that grow.
 			if lists, _ := r.asked(); len(lists) > 30 {
-				t.Errorf("the list was asked for %d times in 3 minutes", len(lists))
+				t.Errorf("the list was asked for %d times in a minute", len(lists))
 			}
 		})
 	})
@@ -507,11 +507,11 @@ func TestHostileRoomList(t *testing.T) {
 			return nil
 		}, func(s *siege, r *fakeRoom) {
 			// 300 of them are remembered, and none is dialled more than every minute or two after a while.
-			pass(5 * time.Minute)
+			pass(3 * time.Minute)
 			_, before := r.asked()
 			pass(2 * time.Minute)
 			_, tunnels := r.asked()
-			if got := len(tunnels) - len(before); got == 0 || got > 600 {
+			if got := len(tunnels) - len(before); got == 0 || got > 1000 {
 				t.Errorf("%d tunnels were asked for in two minutes", got)
 			}
 		})

@@ -111,7 +111,7 @@ type soak struct {
 // A known hole: Badger begins a new value log at each start and keeps the old ones open, so that a store has one file more after each
 // start at which something is stored. These files are counted apart.
 func TestSoak(t *testing.T) {
-	o := soak{nodes: 5, day: 20 * time.Minute, from: 1, to: 4}
+	o := soak{nodes: 5, day: 10 * time.Minute, from: 1, to: 3}
 	if os.Getenv("CHARKHA_SOAK") != "" {
 		o = soak{nodes: 50, day: 24 * time.Hour, from: 5, to: 30}
 	}
