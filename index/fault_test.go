@@ -591,3 +591,17 @@ func TestRebuildOnline(t *testing.T) {
 		t.Errorf("rebuilding what there is not: %v", err)
 	}
 }
+
+// A process that dies just after it made a file for its store leaves an empty one.
+func TestEmptyFile(t *testing.T) {
+	t.Parallel()
+	l, dir := openLog(t), subdir(t)
+	store(t, l, mixed(t, 12, 30)...)
+	if err := start(t, Options{Dir: dir, Log: l, Self: key(0).ID(), Hops: 2}).caughtUp().stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "00099.mem"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checkSame(t, start(t, Options{Dir: dir, Log: l, Self: key(0).ID(), Hops: 2}).caughtUp())
+}

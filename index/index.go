@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -185,9 +187,17 @@ func Open(o Options) (*Index, error) {
 		WithValueLogFileSize(16 << 20).
 		WithMetricsEnabled(false)
 	bo.TableSizeMultiplier = 1 // building large tables needs much memory
+	// Which files are in the way must be known before Badger has looked at them, and whether they are nobody else's, after.
+	empty := emptyLogs(o.Dir)
 	db, err := badger.Open(bo)
+	if err != nil && len(empty) > 0 && !strings.Contains(err.Error(), "Another process is using this") {
+		for _, name := range empty {
+			_ = os.Remove(name) // what stays is told by Badger
+		}
+		db, err = badger.Open(bo)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("index: open %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("index: open %s (if it is damaged, delete it, and it is built anew): %w", o.Dir, err)
 	}
 	x := &Index{o: o, db: db, moved: make(chan struct{}), again: make(chan rebuild)}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
@@ -200,6 +210,18 @@ func Open(o Options) (*Index, error) {
 		}
 	}
 	return x, nil
+}
+
+// emptyLogs lists the write-ahead logs of the store that are empty, whose process died just after it had made the file: Badger
+// refuses to open with one.
+func emptyLogs(dir string) (empty []string) {
+	names, _ := filepath.Glob(filepath.Join(dir, "*.mem")) // the pattern is good
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil && info.Size() == 0 {
+			empty = append(empty, name)
+		}
+	}
+	return empty
 }
 
 // Close releases the folder. Run must have ended. Who asks for something that is on disk gets ErrClosed from then on.
