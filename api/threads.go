@@ -309,18 +309,17 @@ func names(content map[string]json.RawMessage, id string, fields ...string) bool
 }
 
 // threadBytes bounds what is shown of one thread: the latest so many bytes of it. Anybody can write to a thread.
-const threadBytes = 8 << 20
+const threadBytes = 4 << 20
 
 // thread is a thread as {messages, full}: the message that began it and those that name it as their root, in the order in which
 // they came, but none before those that it refers to. Of more than threadMaxSize, the latest.
 func (a *API) thread(ctx context.Context, root log.Message, o *threadOptions, private bool) ([]byte, error) {
-	most, bytes, full := index.ThreadMost, threadBytes, true
+	most, left, full := index.ThreadMost, threadBytes, true
 	if o.ThreadMaxSize != nil {
 		most = int(max(1, min(float64(most), *o.ThreadMaxSize)))
 	}
 	id := root.Key().String()
-	var replies []log.Message
-	contents := map[identity.MsgID][]byte{}
+	var replies []reply
 	for m, err := range a.claimed(ctx, o.answers(root.Key(), private, "root"), true) {
 		if err != nil {
 			return nil, err
@@ -329,43 +328,50 @@ func (a *API) thread(ctx context.Context, root log.Message, o *threadOptions, pr
 		if m.Key() == root.Key() || !o.posts() && !names(fieldsOf(content), id, "root") {
 			continue
 		}
-		if bytes -= len(m.Value()) + len(content); bytes < 0 {
+		r := reply{m.Key(), m.Offset(), content, a.shown(m, private)}
+		if left -= len(r.shown); left < 0 {
 			full = false
 			break
 		}
-		replies = append(replies, m)
-		contents[m.Key()] = content
-		if len(replies) == most {
+		if replies = append(replies, r); len(replies) == most {
 			break // with the first one that is more than there may be
 		}
 	}
 	full = full && len(replies) < most
-	inOrder(replies, contents)
+	replies = inOrder(replies)
 	if len(replies) == most && most > 1 { // ssb-threads shows one answer even of a thread of one message
 		replies = replies[1:]
 	}
 	out := append([]byte(`{"messages":[`), a.shown(root, private)...)
-	for _, m := range replies {
-		out = append(append(out, ','), a.shown(m, private)...)
+	for _, r := range replies {
+		out = append(append(out, ','), r.shown...)
 	}
 	return fmt.Appendf(out, `],"full":%t}`, full), nil
 }
 
+// reply is a message of a thread.
+type reply struct {
+	key     identity.MsgID
+	at      log.Offset
+	content []byte
+	shown   []byte
+}
+
 // inOrder puts messages in the order in which they came, but behind those that they refer to in their contents.
-func inOrder(all []log.Message, contents map[identity.MsgID][]byte) {
-	slices.SortFunc(all, func(x, y log.Message) int { return cmp.Compare(x.Offset(), y.Offset()) })
+func inOrder(all []reply) []reply {
+	slices.SortFunc(all, func(x, y reply) int { return cmp.Compare(x.at, y.at) })
 	at := make(map[identity.MsgID]int, len(all))
 	for i := range all {
-		at[all[i].Key()] = i
+		at[all[i].key] = i
 	}
-	ordered := make([]log.Message, 0, len(all))
+	ordered := make([]reply, 0, len(all))
 	state := make([]byte, len(all)) // 1: what it refers to is being put, 2: it was put
 	for i := range all {
 		for stack := []int{i}; len(stack) > 0; {
 			k := stack[len(stack)-1]
 			if state[k] == 0 {
 				state[k] = 1
-				idsIn(contents[all[k].Key()], func(id identity.MsgID) {
+				idsIn(all[k].content, func(id identity.MsgID) {
 					if before, ok := at[id]; ok && state[before] == 0 {
 						stack = append(stack, before)
 					}
@@ -378,7 +384,7 @@ func inOrder(all []log.Message, contents map[identity.MsgID][]byte) {
 			}
 		}
 	}
-	copy(all, ordered)
+	return ordered
 }
 
 // idsIn calls do with the message ids that are whole texts in compact JSON, but for names of fields.
