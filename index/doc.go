@@ -19,7 +19,8 @@
 //
 // The log is read once for all views that have come equally far. Each writes what is there in a transaction of its own, up to
 // a thousand messages, or a single one when it has caught up. A view that is behind, because it is built anew, reads
-// the log on its own, and joins the others when it is where they are. A view is one file:
+// the log on its own, and joins the others when it is where they are. In a sync the large views (messages, links, words) fall
+// behind on purpose and mostly rest: it needs the processor, and whom it asks for depends on contacts alone. A view is one file:
 //
 //	contacts.go   who follows and blocks whom, and distances: in memory, replication asks for each message
 //	names.go      names, images, descriptions

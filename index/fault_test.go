@@ -120,6 +120,59 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 // After a fault that is over, Run may be called again on the same index: what the failed transaction had is not kept.
+// In a sync the large views leave the front and come back: nothing is missed, and what they hold is the same.
+func TestLargeViewsFollowASyncLater(t *testing.T) {
+	t.Parallel()
+	l := openLog(t)
+	raws := mixed(t, 11, 3000)
+	store(t, l, raws[:2000]...)
+	var mu sync.Mutex
+	alone := map[string]bool{} // views that were written while another one was elsewhere
+	var x *Index
+	x, err := Open(Options{Dir: t.TempDir(), Log: l, Self: key(0).ID(), Hops: 2, batch: 20, bulk: 1e-9, fault: func(view string, done bool) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if x != nil && !done {
+			for _, v := range x.Views() {
+				if v.Name == "contacts" && x.at(view) < v.At {
+					alone[view] = true
+				}
+			}
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, x)
+	for i := 2000; i < len(raws); i += 10 {
+		store(t, l, raws[i:i+10]...)
+	}
+	r.caughtUp()
+	mu.Lock()
+	if !alone["messages"] || !alone["words"] || !alone["links"] || alone["contacts"] {
+		t.Errorf("behind the front were %v", alone)
+	}
+	mu.Unlock()
+	checkSame(t, r)
+	// All are together again.
+	x.turn.Lock()
+	if together := len(x.front); together != len(x.views) {
+		defer t.Errorf("%d of %d views are at the front", together, len(x.views))
+	}
+	x.turn.Unlock()
+}
+
+// at is the place of a view.
+func (x *Index) at(view string) log.Offset {
+	for _, v := range x.Views() {
+		if v.Name == view {
+			return v.At
+		}
+	}
+	return 0
+}
+
 func TestRunAgainAfterFault(t *testing.T) {
 	t.Parallel()
 	l := openLog(t)

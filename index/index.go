@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -39,6 +40,8 @@ type Options struct {
 	fault func(view string, done bool) error
 	// batch is how many messages are in one transaction at most. 0: 2000.
 	batch int
+	// bulk is how many messages arrive in a second when it is a sync. 0: 2000.
+	bulk float64
 }
 
 // Index answers what the feeds mean. Its methods may be used by many goroutines at once, Open and Close apart.
@@ -57,7 +60,8 @@ type Index struct {
 	turn  sync.Mutex
 	front []*follower // the views that read the log together; all at one place
 
-	again chan rebuild // to Run
+	again chan rebuild   // to Run
+	late  chan departure // to Run
 
 	// emptying is held for writing while a view is emptied: the store takes no transactions then. For reading, over each.
 	emptying sync.RWMutex
@@ -68,6 +72,12 @@ type Index struct {
 	mu    sync.Mutex
 	moved chan struct{} // closed when a cursor moves
 	place log.Offset    // of the front
+}
+
+// departure is of views that leave the front to follow at their leisure.
+type departure struct {
+	views []*follower
+	at    log.Offset
 }
 
 // rebuild asks for a view to be built anew.
@@ -163,6 +173,9 @@ func Open(o Options) (*Index, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.bulk == 0 {
+		o.bulk = bulkRate
+	}
 	if o.batch == 0 {
 		o.batch = batchMost
 	}
@@ -199,7 +212,7 @@ func Open(o Options) (*Index, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index: open %s (if it is damaged, delete it, and it is built anew): %w", o.Dir, err)
 	}
-	x := &Index{o: o, db: db, moved: make(chan struct{}), again: make(chan rebuild)}
+	x := &Index{o: o, db: db, moved: make(chan struct{}), again: make(chan rebuild), late: make(chan departure)}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
 	x.links, x.words = newLinks(), newWords()
 	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages, x.links, x.words} {
@@ -386,6 +399,8 @@ func (x *Index) Run(ctx context.Context) error {
 				default:
 					run(func(ctx context.Context) error { return x.catchUp(ctx, []*follower{r.view}, 0) })
 				}
+			case d := <-x.late:
+				run(func(ctx context.Context) error { return x.catchUp(ctx, d.views, d.at) })
 			case <-ctx.Done():
 				return nil
 			}
@@ -432,6 +447,7 @@ func (x *Index) takeOut(f *follower) error {
 // follow writes what comes to the views of the front, until ctx ends.
 func (x *Index) follow(ctx context.Context, at log.Offset) error {
 	batch := make([]message, 0, x.o.batch)
+	pace := x.newPace()
 	for m, err := range x.o.Log.Follow(ctx, at) {
 		if err != nil {
 			return err
@@ -452,16 +468,95 @@ func (x *Index) follow(ctx context.Context, at log.Offset) error {
 			}
 			clear(batch)
 			batch = batch[:0]
+			if behind := x.o.Log.Len() - m.Offset() - 1; pace.bulk() && behind > bulkBehind*log.Offset(x.o.batch) {
+				if err := x.dismiss(ctx); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
 }
 
+const (
+	// bulkRate is how many messages arrive in a second when a sync goes on.
+	bulkRate = 2000
+	// bulkBehind is how many batches the front must be behind in a sync for the large views to leave it.
+	bulkBehind = 4
+	// bulkRest is how many times as long as they work the large views rest while a sync goes on: it needs the processor more, and
+	// what it is to fetch depends on the others.
+	bulkRest = 5
+)
+
+// pace measures how fast the log grows.
+type pace struct {
+	x    *Index
+	at   time.Time
+	end  log.Offset
+	rate float64 // messages a second
+}
+
+func (x *Index) newPace() *pace { return &pace{x: x, at: time.Now(), end: x.o.Log.Len()} }
+
+// bulk reports whether a sync goes on.
+func (p *pace) bulk() bool {
+	if d := time.Since(p.at); d >= 100*time.Millisecond || p.x.o.bulk < 1 {
+		end := p.x.o.Log.Len()
+		p.rate = float64(end-p.end) / max(d.Seconds(), 1e-9)
+		p.at, p.end = time.Now(), end
+	}
+	return p.rate > p.x.o.bulk
+}
+
+// dismiss lets the large views leave the front; they come back when they have caught up.
+func (x *Index) dismiss(ctx context.Context) error {
+	x.turn.Lock()
+	var stay, leave []*follower
+	for _, f := range x.front {
+		if f.large() {
+			leave = append(leave, f)
+		} else {
+			stay = append(stay, f)
+		}
+	}
+	d := departure{leave, x.frontAt()}
+	x.front = stay
+	x.turn.Unlock()
+	if len(leave) == 0 {
+		return nil
+	}
+	select {
+	case x.late <- d:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// large reports whether a view costs much for each message, and nothing but questions depends on it.
+func (f *follower) large() bool {
+	switch f.view.(type) {
+	case *messages, *links, *words:
+		return true
+	}
+	return false
+}
+
 // catchUp brings views that are at one place to where the front is, and makes them a part of it.
 func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (err error) {
+	pace := x.newPace()
 	for at+log.Offset(x.o.batch) < x.frontAt() {
+		began := time.Now()
 		if at, err = x.catchUpTo(ctx, views, at, x.frontAt()); err != nil {
 			return err
+		}
+		if !pace.bulk() {
+			continue
+		}
+		select {
+		case <-time.After(bulkRest * time.Since(began)):
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	// The last pieces are written while the front waits, so that they end at one place.
