@@ -95,21 +95,30 @@ func (a *API) searchQuery(ctx context.Context, req *muxrpc.Request, s *muxrpc.St
 	}
 	a.settle(ctx)
 	var found []log.Message
-	links := map[string]int{}
+	rank := map[identity.MsgID]int{} // how many links the others have to each
 	for m, err := range a.Index.Query(ctx, index.Query{Where: withTerms(words), Reverse: true, Limit: searchMost, Unblocked: true}) {
 		if err != nil {
 			return ctxEnd(ctx, err)
 		}
 		found = append(found, m)
-		for _, l := range linksOf(m, a.content(&m, true)) {
-			if l.dest[0] == '%' {
-				links[l.dest]++
+		rank[m.Key()] = 0
+	}
+	for _, m := range found {
+		content, near := a.content(&m, true), false
+		idsIn(content, func(id identity.MsgID) {
+			_, ok := rank[id]
+			near = near || ok
+		})
+		if !near {
+			continue // most have no links: spare the work to find where they are
+		}
+		for _, l := range linksOf(m, content) {
+			if id, err := identity.ParseMsgID(l.dest); err == nil {
+				if n, ok := rank[id]; ok {
+					rank[id] = n + 1
+				}
 			}
 		}
-	}
-	rank := make(map[identity.MsgID]int, len(found))
-	for _, m := range found {
-		rank[m.Key()] = links[m.Key().String()]
 	}
 	slices.SortStableFunc(found, func(x, y log.Message) int {
 		return cmp.Or(rank[y.Key()]-rank[x.Key()], cmp.Compare(y.Timestamp(), x.Timestamp()))
