@@ -1,11 +1,11 @@
 // Package api is what local programs may ask of the node: the muxrpc methods served on the unix socket and to callers that
 // hold the node's own key.
 //
-// A namespace is a file: db.go (the message database), friends.go (the follow graph), conn.go (connections), invite.go, room.go
-// (aliases, and who is in rooms), and for what no other SSB node offers explain.go (how the node stands, and why) and charkha.go (the
-// timeline, waiting, import and export). A method's name, kind, handler and help line
-// stand in one place, and the manifest is generated from them. What remote peers may call lives in package replicate;
-// every method here is refused to them.
+// A namespace is a file: db.go and read.go (the message database), query.go (map-filter-reduce), private.go, friends.go (the follow
+// graph), about.go (profiles and names), threads.go, search.go, conn.go (connections), replicate.go, invite.go, room.go, lan.go, and for what no
+// other SSB node offers explain.go (how the node stands, and why) and charkha.go (the timeline, waiting, import and export). A
+// method's name, kind, handler and help line stand in one place, and the manifest is generated from them. What remote peers may
+// call lives in package replicate; every method here is refused to them.
 //
 // The package keeps no state of its own. A handler reads its arguments, asks log, index or replicate, and gives the answer
 // in the forms that SSB programs know: messages as {key, value, timestamp} ("KVT"), the value byte for byte as it was

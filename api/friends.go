@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -194,12 +195,15 @@ func (a *API) hopChanges(ctx context.Context, o liveOptions, send func(map[ident
 	})
 }
 
+// sendJSON sends a value as JSON, with the characters of HTML as they are.
 func sendJSON(s *muxrpc.Stream, v any) error {
-	data, err := json.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
 		return err
 	}
-	return s.SendJSON(data)
+	return s.SendJSON(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }
 
 func (a *API) hopStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
