@@ -361,7 +361,7 @@ func (a *API) aboutRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stre
 	if left == 0 {
 		return nil
 	}
-	q := index.Query{Reverse: o.Reverse, Live: o.Live, New: o.Live && !isTrue(o.Old)}
+	q := index.Query{Reverse: bool(o.Reverse), Live: o.live(), New: !isTrue(o.Old)}
 	if !q.New {
 		q.Caught = func() error { return s.SendJSON([]byte(`{"sync":true}`)) }
 	}

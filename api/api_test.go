@@ -198,7 +198,7 @@ func TestPublishAndGet(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	me := w.api.Key.ID()
-	if got := w.call("getLatest", me); got != "null" {
+	if got := w.call("getLatest", me); got != "false" {
 		t.Errorf("getLatest of an empty feed: %s", got)
 	}
 	text := w.call("publish", json.RawMessage(`{"type":"post","text":"hello","2":[1.0]}`))
@@ -303,7 +303,7 @@ func TestUserStream(t *testing.T) {
 		{`{"lt":1}`, nil},
 		{`{"gte":-1e300,"lte":1e300}`, []int64{1, 2, 3, 4, 5}},
 		{`{"gt":1e300}`, nil},
-		{`{"old":false}`, []int64{1, 2, 3, 4, 5}}, // without live there is nothing else to send
+		{`{"reverse":1,"limit":1,"live":0}`, []int64{5}},
 	} {
 		options := map[string]any{}
 		w.check(json.Unmarshal([]byte(c.options), &options))
@@ -327,6 +327,9 @@ func TestUserStream(t *testing.T) {
 	if len(keys) != 1 || json.Unmarshal([]byte(keys[0]), &key) != nil || w.call("get", key) != string(raws[0]) {
 		t.Errorf("keys %v", keys)
 	}
+	if both := w.all("createUserStream", map[string]any{"id": id, "keys": false, "values": false, "limit": 1}); len(both) != 1 || both[0] != string(raws[0]) {
+		t.Errorf("neither keys nor values: %v", both)
+	}
 	s := w.open("createUserStream", map[string]any{})
 	if _, err := s.Recv(); err == nil || !strings.Contains(err.Error(), "id") {
 		t.Errorf("without an id: %v", err)
@@ -339,8 +342,8 @@ func TestLiveStreams(t *testing.T) {
 	me := w.api.Key.ID()
 	w.post("old")
 	user := w.open("createUserStream", map[string]any{"id": me, "live": true})
-	news := w.open("createUserStream", map[string]any{"id": me, "live": true, "old": false, "limit": 1})
-	all := w.open("createLogStream", map[string]any{"live": true, "sync": false, "limit": 3})
+	news := w.open("createUserStream", map[string]any{"id": me, "old": false, "limit": 1}) // live, too
+	all := w.open("createLogStream", map[string]any{"live": true, "sync": false, "limit": 1})
 	if m := w.parse(w.recv(user)); m.Value.Sequence != 1 {
 		t.Errorf("old: %+v", m)
 	}
@@ -363,18 +366,30 @@ func TestLiveStreams(t *testing.T) {
 	if m := w.parse(w.recv(all)); m.Value.Sequence != 2 || m.Value.Author != me {
 		t.Errorf("log: %+v", m)
 	}
-	if _, err := all.Recv(); !errors.Is(err, io.EOF) {
-		t.Errorf("after the limit: %v", err)
-	}
-	// It may have begun before or after "new": what it sends is live, one message, then the end.
+	// It may have begun before or after "new": what it sends is live. A limit is for what is old.
 	w.post("newer")
-	if m := w.parse(w.recv(news)); m.Value.Sequence < 2 {
-		t.Errorf("only new: %+v", m)
+	w.post("newest")
+	first := w.parse(w.recv(news))
+	if first.Value.Sequence < 2 {
+		t.Errorf("only new: %+v", first)
 	}
-	if _, err := news.Recv(); !errors.Is(err, io.EOF) {
-		t.Errorf("after the limit: %v", err)
+	if m := w.parse(w.recv(news)); m.Value.Sequence != first.Value.Sequence+1 {
+		t.Errorf("after the limit: %+v", m)
+	}
+	// The same of a stream that the index serves: one old, what comes, none twice and none left out.
+	byType := w.open("messagesByType", map[string]any{"type": "post", "live": true, "reverse": true, "limit": 1})
+	w.recv(byType)
+	if got := w.recv(byType); got != `{"sync":true}` {
+		t.Errorf("messagesByType after the limit: %s", got)
+	}
+	last := w.post("last")
+	if m := w.parse(w.recv(byType)); m.Key != last.Key {
+		t.Errorf("messagesByType live: %+v", m)
 	}
 	user.Close()
+	news.Close()
+	all.Close()
+	byType.Close()
 }
 
 func TestLogStream(t *testing.T) {
@@ -445,7 +460,9 @@ func TestFriends(t *testing.T) {
 	if got := w.refused("friends.follow", me); strings.Contains(got, "friends.") { // people read it who never heard of the method
 		t.Errorf("following oneself: %s", got)
 	}
-	w.refused("friends.isFollowing", map[string]any{"source": me})
+	if got := w.call("friends.isFollowing", map[string]any{"source": me}); got != "false" {
+		t.Errorf("we follow nobody in particular: %s", got)
+	}
 	if after := w.call("getVectorClock"); after != before {
 		t.Errorf("refused calls published: %s, then %s", before, after)
 	}

@@ -427,7 +427,7 @@ func (a *API) gossipGet(_ context.Context, req *muxrpc.Request) (any, error) {
 	if p, ok := a.gossipFind(key); ok {
 		return gossipOf(p), nil
 	}
-	return nil, nil
+	return undefined, nil
 }
 
 func (a *API) gossipAdd(_ context.Context, req *muxrpc.Request) (any, error) {

@@ -25,7 +25,7 @@ func TestKnownAddresses(t *testing.T) {
 		w.check(json.Unmarshal([]byte(w.call("gossip.peers")), &peers))
 		return peers
 	}
-	if len(peers()) != 0 || w.call("conn.dbPeers") != "[]" || w.call("gossip.get", addr.Key) != "null" {
+	if len(peers()) != 0 || w.call("conn.dbPeers") != "[]" || w.call("gossip.get", addr.Key) != "false" {
 		t.Error("somebody is known at the start")
 	}
 	staged := w.open("conn.stagedPeers")

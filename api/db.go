@@ -22,7 +22,7 @@ func (a *API) db() []muxrpc.Method {
 		{Name: "version", Kind: muxrpc.Sync, Doc: "the version of the node", Call: a.version},
 		{Name: "publish", Kind: muxrpc.Async, Doc: "sign content as the next message of the node's own feed", Call: a.publish},
 		{Name: "get", Kind: muxrpc.Async, Doc: "a message by its id; {id, meta:true} gives key and receive time too", Call: a.get},
-		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed, or null", Call: a.getLatest},
+		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed, or false", Call: a.getLatest},
 		{Name: "latestSequence", Kind: muxrpc.Async, Doc: "the highest sequence held of a feed", Call: a.latestSequence},
 		{Name: "getVectorClock", Kind: muxrpc.Async, Doc: "{feed: highest sequence held}", Call: a.getVectorClock},
 		{Name: "getFeedState", Kind: muxrpc.Async, Doc: "{id, sequence} of the newest message held of a feed; id is null when there is none", Call: a.getFeedState},
@@ -110,6 +110,9 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	m, err := a.Log.Get(id)
+	if errors.Is(err, log.ErrNotFound) { // clients look at the name, and at the text
+		return nil, &muxrpc.RemoteError{Name: "NotFoundError", Message: fmt.Sprintf("Key not found in database [%s]", id)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", id, err)
 	}
@@ -141,6 +144,9 @@ func (a *API) getPlace(place log.Offset) (any, error) {
 	return nil, fmt.Errorf("get: there is no message at place %d", place)
 }
 
+// undefined is what JS clients get where a method of npm ssb-server answers with undefined.
+var undefined = json.RawMessage("false")
+
 func (a *API) getLatest(_ context.Context, req *muxrpc.Request) (any, error) {
 	var feed identity.ID
 	if err := req.Decode(&feed); err != nil {
@@ -148,7 +154,7 @@ func (a *API) getLatest(_ context.Context, req *muxrpc.Request) (any, error) {
 	}
 	head, ok := a.Log.Head(feed)
 	if !ok {
-		return nil, nil
+		return undefined, nil
 	}
 	m, err := a.Log.At(feed, head.Sequence)
 	if err != nil {
@@ -285,14 +291,14 @@ func (a *API) latest(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) err
 	type latest struct {
 		ID       identity.ID `json:"id"`
 		Sequence int64       `json:"sequence"`
-		TS       float64     `json:"ts"` // when it arrived, in ms
+		TS       float64     `json:"ts"` // when it says that it was written, in ms
 	}
 	for feed, head := range a.Log.Heads() {
 		m, err := a.Log.At(feed, head.Sequence)
 		if err != nil {
 			return err
 		}
-		if err := sendJSON(s, latest{feed, head.Sequence, m.Received()}); err != nil {
+		if err := sendJSON(s, latest{feed, head.Sequence, m.Timestamp()}); err != nil {
 			return err
 		}
 	}
@@ -335,6 +341,19 @@ func (a *API) createRawLogStream(ctx context.Context, req *muxrpc.Request, s *mu
 	})
 }
 
+// flag is an option that is off when it is absent. JS clients write numbers, too: 0 is off.
+type flag bool
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (f *flag) UnmarshalJSON(data []byte) error {
+	var number float64
+	if json.Unmarshal(data, &number) == nil {
+		*f = number != 0
+		return nil
+	}
+	return json.Unmarshal(data, (*bool)(f))
+}
+
 // streamOptions are the standard options of a source over messages. Pointers tell absent from zero.
 type streamOptions struct {
 	ID      *identity.ID `json:"id"`
@@ -343,8 +362,8 @@ type streamOptions struct {
 	Lt      *float64     `json:"lt"`
 	Lte     *float64     `json:"lte"`
 	Limit   *int         `json:"limit"`
-	Reverse bool         `json:"reverse"`
-	Live    bool         `json:"live"`
+	Reverse flag         `json:"reverse"`
+	Live    flag         `json:"live"`
 	Old     *bool        `json:"old"`
 	Keys    *bool        `json:"keys"`
 	Values  *bool        `json:"values"`
@@ -354,7 +373,10 @@ type streamOptions struct {
 
 func isTrue(b *bool) bool { return b == nil || *b }
 
-// limit is the number of messages asked for, -1 for all.
+// live reports whether the stream goes on with what comes: who does not want what is there, wants that.
+func (o *streamOptions) live() bool { return bool(o.Live) || !isTrue(o.Old) }
+
+// limit is the number of messages asked for, -1 for all. What comes live is not counted, as in npm ssb-db.
 func (o *streamOptions) limit() int {
 	if o.Limit == nil || *o.Limit < 0 {
 		return -1
@@ -368,16 +390,17 @@ func (o *streamOptions) within(x float64) bool {
 		(o.Lt == nil || x < *o.Lt) && (o.Lte == nil || x <= *o.Lte)
 }
 
-// encode gives a message in the form that the options ask for: KVT, the bare value, or the bare key.
+// encode gives a message in the form that the options ask for: KVT, the bare value, or the bare key; who wants
+// neither gets the value, as from npm ssb-db.
 func (a *API) encode(o *streamOptions, m log.Message) []byte {
 	switch {
 	case isTrue(o.Keys) && isTrue(o.Values):
 		return a.shown(m, o.Private)
-	case isTrue(o.Values):
-		return a.value(m, o.Private)
+	case isTrue(o.Keys):
+		key, _ := json.Marshal(m.Key())
+		return key
 	}
-	key, _ := json.Marshal(m.Key())
-	return key
+	return a.value(m, o.Private)
 }
 
 // createUserStream sends one feed. Its ranges are over sequence numbers.
@@ -389,7 +412,7 @@ func (a *API) createUserStream(ctx context.Context, req *muxrpc.Request, s *muxr
 	if o.ID == nil {
 		return errors.New("createUserStream: the option id is missing")
 	}
-	r := log.Range{Reverse: o.Reverse, From: 1}
+	r := log.Range{Reverse: bool(o.Reverse), From: 1}
 	clampUp := func(x float64) int64 { return int64(min(max(math.Ceil(x), 1), math.MaxInt32)) }
 	clampDown := func(x float64) int64 { return int64(min(max(math.Floor(x), -1), math.MaxInt32)) }
 	upper := int64(math.MaxInt32)
@@ -408,25 +431,22 @@ func (a *API) createUserStream(ctx context.Context, req *muxrpc.Request, s *muxr
 	if upper < r.From {
 		return nil
 	}
+	head, _ := a.Log.Head(*o.ID)
 	r.To = upper
-	left := o.limit()
-	if isTrue(o.Old) || !o.Live {
-		for m, err := range limited(a.Log.Feed(*o.ID, r), left) {
+	if o.live() {
+		r.To = min(upper, head.Sequence) // what is behind comes live
+	}
+	if isTrue(o.Old) {
+		for m, err := range limited(a.Log.Feed(*o.ID, r), o.limit()) {
 			if err != nil {
 				return err
 			}
 			if err := s.SendJSON(a.encode(&o, m)); err != nil {
 				return err
 			}
-			if left > 0 {
-				left--
-			}
-			r.From = max(r.From, m.Sequence()+1)
 		}
-	} else if head, ok := a.Log.Head(*o.ID); ok {
-		r.From = max(r.From, head.Sequence+1)
 	}
-	if !o.Live || left == 0 {
+	if !o.live() {
 		return nil
 	}
 	if isTrue(o.Old) && isTrue(o.Sync) {
@@ -434,12 +454,11 @@ func (a *API) createUserStream(ctx context.Context, req *muxrpc.Request, s *muxr
 			return err
 		}
 	}
-	return a.followFeed(ctx, *o.ID, r.From, upper, left, func(m log.Message) error { return s.SendJSON(a.encode(&o, m)) })
+	return a.followFeed(ctx, *o.ID, max(r.From, head.Sequence+1), upper, func(m log.Message) error { return s.SendJSON(a.encode(&o, m)) })
 }
 
-// followFeed gives do the messages of a feed with sequences from..to as they arrive, the ones already there included, at
-// most left of them (-1: all).
-func (a *API) followFeed(ctx context.Context, feed identity.ID, from, to int64, left int, do func(log.Message) error) error {
+// followFeed gives do the messages of a feed with sequences from..to as they arrive, the ones already there included.
+func (a *API) followFeed(ctx context.Context, feed identity.ID, from, to int64, do func(log.Message) error) error {
 	for _, err := range a.arrivalsOf(ctx, feed) {
 		if err != nil {
 			return ctxEnd(ctx, err)
@@ -452,9 +471,6 @@ func (a *API) followFeed(ctx context.Context, feed identity.ID, from, to int64, 
 				return err
 			}
 			from = m.Sequence() + 1
-			if left--; left == 0 {
-				return nil
-			}
 		}
 		if from > to {
 			return nil
@@ -500,8 +516,8 @@ func (a *API) createLogStream(ctx context.Context, req *muxrpc.Request, s *muxrp
 		return err
 	}
 	return a.streamLog(ctx, &o.streamOptions, s, func(m log.Message) float64 { return m.Received() }, func(m log.Message) []byte {
-		if o.Raw {
-			return slices.Concat(fmt.Appendf(nil, `{"seq":%d,"value":`, m.Offset()), kvt(m), []byte("}"))
+		if o.Raw { // opened, as npm ssb-db has it
+			return slices.Concat(fmt.Appendf(nil, `{"seq":%d,"value":`, m.Offset()), a.shown(m, true), []byte("}"))
 		}
 		return a.encode(&o.streamOptions, m)
 	})
@@ -520,16 +536,16 @@ func (a *API) streamLog(ctx context.Context, o *streamOptions, s *muxrpc.Stream,
 		}
 		return s.SendJSON(encode(m))
 	}
-	if isTrue(o.Old) || !o.Live {
+	if isTrue(o.Old) {
 		from := log.Offset(0)
 		if o.Reverse {
 			from = next
 		}
-		for m, err := range a.Log.Arrivals(from, o.Reverse) {
+		for m, err := range a.Log.Arrivals(from, bool(o.Reverse)) {
 			if err != nil {
 				return err
 			}
-			if left == 0 || !o.Reverse && m.Offset() >= next || o.past(place(m)) {
+			if left == 0 || !bool(o.Reverse) && m.Offset() >= next || o.past(place(m)) {
 				break
 			}
 			if err := send(m); err != nil {
@@ -537,7 +553,7 @@ func (a *API) streamLog(ctx context.Context, o *streamOptions, s *muxrpc.Stream,
 			}
 		}
 	}
-	if !o.Live || left == 0 {
+	if !o.live() {
 		return nil
 	}
 	if isTrue(o.Old) && isTrue(o.Sync) {
@@ -545,15 +561,13 @@ func (a *API) streamLog(ctx context.Context, o *streamOptions, s *muxrpc.Stream,
 			return err
 		}
 	}
+	left = -1
 	for m, err := range a.Log.Follow(ctx, next) {
 		if err != nil {
 			return ctxEnd(ctx, err)
 		}
 		if err := send(m); err != nil {
 			return err
-		}
-		if left == 0 {
-			return nil
 		}
 	}
 	return nil

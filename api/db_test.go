@@ -166,7 +166,7 @@ func TestFriendStreams(t *testing.T) {
 	if got, want := w.call("friends.hops", map[string]any{"start": two, "reverse": true}), fmt.Sprintf(`"%s":-1`, me); !strings.Contains(got, want) {
 		t.Errorf("hops: %s, want %s in it", got, want)
 	}
-	if got, want := w.call("friends.hops", map[string]any{"max": 0}), fmt.Sprintf(`{"%s":0}`, me); got != want {
+	if got, want := w.call("friends.hops", map[string]any{"max": 0}), w.call("friends.hops"); got != want {
 		t.Errorf("hops: %s, want %s", got, want)
 	}
 }

@@ -45,7 +45,7 @@ type contact struct {
 func (a *API) edge(req *muxrpc.Request) (feed identity.ID, state bool, reason string, err error) {
 	opts := struct {
 		State  *bool           `json:"state"`
-		Reason string          `json:"reason"`
+		Reason any             `json:"reason"`
 		Recps  json.RawMessage `json:"recps"`
 	}{}
 	if err := req.Decode(&feed, &opts); err != nil {
@@ -61,7 +61,8 @@ func (a *API) edge(req *muxrpc.Request) (feed identity.ID, state bool, reason st
 		// Never publish in the open what was meant to be private.
 		return feed, false, "", errors.New("private contact messages (recps) are not supported")
 	}
-	return feed, isTrue(opts.State), opts.Reason, nil
+	reason, _ = opts.Reason.(string) // anything else is left out, as by npm ssb-friends
+	return feed, isTrue(opts.State), reason, nil
 }
 
 // follow publishes following only, as ssb-friends does: the contact rules make it end an earlier block.
@@ -92,17 +93,16 @@ func (a *API) publishContact(c contact) (any, error) {
 
 func (a *API) pair(req *muxrpc.Request, is func(source, dest identity.ID) bool) (any, error) {
 	var opts struct {
-		Source  *identity.ID `json:"source"`
-		Dest    *identity.ID `json:"dest"`
-		Details bool         `json:"details"`
+		Source  string `json:"source"`
+		Dest    string `json:"dest"`
+		Details bool   `json:"details"`
 	}
 	if err := req.Decode(&opts); err != nil {
 		return nil, err
 	}
-	if opts.Source == nil || opts.Dest == nil {
-		return nil, errors.New(req.Name + ": the options source and dest are both needed")
-	}
-	answer := is(*opts.Source, *opts.Dest)
+	source, noSource := identity.ParseID(opts.Source)
+	dest, noDest := identity.ParseID(opts.Dest)
+	answer := noSource == nil && noDest == nil && is(source, dest) // who is nobody follows nobody, as in npm ssb-friends
 	if opts.Details {
 		return map[string]bool{"response": answer, "private": false}, nil // private contact messages are not read
 	}
@@ -136,8 +136,13 @@ func (a *API) hops(ctx context.Context, req *muxrpc.Request) (any, error) {
 	if o.Start != nil {
 		start = *o.Start
 	}
-	if o.Max != nil && *o.Max >= 0 {
+	if o.Max != nil && *o.Max > 0 { // 0 is the default, as in npm ssb-friends
 		most = *o.Max
+	}
+	if start == a.Key.ID() && !o.Reverse && most <= a.Hops { // it leaves out who is farther, and does not look at them as nearer ones do
+		all := a.Index.HopsAll()
+		maps.DeleteFunc(all, func(_ identity.ID, d int) bool { return d > most })
+		return all, nil
 	}
 	return a.Index.HopsFrom(start, most, o.Reverse), nil
 }
@@ -174,6 +179,7 @@ const graphPause = 250 * time.Millisecond
 func (a *API) hopChanges(ctx context.Context, o liveOptions, send func(map[identity.ID]int) error) error {
 	a.settle(ctx)
 	was := map[identity.ID]int{}
+	o.Old = o.Old || !isTrue(o.Live) // else there would be nothing to tell
 	return a.changes(ctx, o, func(first bool) error {
 		now := a.Index.HopsAll()
 		moved := map[identity.ID]int{}
@@ -289,6 +295,7 @@ func (a *API) graphStream(ctx context.Context, req *muxrpc.Request, s *muxrpc.St
 	}
 	a.settle(ctx)
 	was := relations{}
+	o.Old = o.Old || !isTrue(o.Live) // else there would be nothing to tell
 	return a.changes(ctx, o, func(first bool) error {
 		now := a.allRelations()
 		moved := now.since(was)
@@ -335,7 +342,7 @@ func (a *API) friendsGet(ctx context.Context, req *muxrpc.Request) (any, error) 
 		for to, r := range a.Index.Relations(*o.Source) {
 			found[to] = legacy(r)
 		}
-		if o.Dest != nil {
+		if o.Dest != nil && len(found) > 0 { // npm ssb-friends has {} of whom it knows nothing
 			return found[*o.Dest], nil
 		}
 		return found, nil

@@ -17,7 +17,7 @@ import (
 func (a *API) privates() []muxrpc.Method {
 	return []muxrpc.Method{
 		{Name: "private.publish", Kind: muxrpc.Async, Doc: "(content, recps): publish it closed for some feeds, at most 7; answers with the message", Call: a.privatePublish},
-		{Name: "private.unbox", Kind: muxrpc.Sync, Doc: "(text or message): what is in it, or null when it is not for us", Call: a.privateUnbox},
+		{Name: "private.unbox", Kind: muxrpc.Sync, Doc: "(text or message): what is in it, or false when it is not for us", Call: a.privateUnbox},
 	}
 }
 
@@ -208,21 +208,18 @@ func (a *API) privateUnbox(_ context.Context, req *muxrpc.Request) (any, error) 
 		if content, ok := unboxText(arg, a.Key); ok {
 			return json.RawMessage(content), nil
 		}
-		return nil, nil
+		return undefined, nil
 	}
 	var kvt map[string]json.RawMessage
 	var value struct {
 		Content json.RawMessage `json:"content"`
 	}
-	if json.Unmarshal(arg, &kvt) != nil || json.Unmarshal(kvt["value"], &value) != nil || len(value.Content) == 0 {
-		return nil, errors.New("private.unbox: neither the text of a private message nor a message")
-	}
-	if value.Content[0] != '"' {
-		return nil, nil
+	if json.Unmarshal(arg, &kvt) != nil || json.Unmarshal(kvt["value"], &value) != nil || len(value.Content) == 0 || value.Content[0] != '"' {
+		return undefined, nil
 	}
 	content, ok := unboxText(value.Content, a.Key)
 	if !ok {
-		return nil, nil
+		return undefined, nil
 	}
 	opened := bytes.Replace(kvt["value"], value.Content, content, 1)
 	opened, _ = compact(opened)

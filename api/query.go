@@ -34,7 +34,7 @@ type queryOptions struct {
 	Reverse bool            `json:"reverse"`
 	Live    bool            `json:"live"`
 	Old     *bool           `json:"old"`
-	Sync    bool            `json:"sync"`
+	Sync    *bool           `json:"sync"`
 	Index   string          `json:"index"`
 }
 
@@ -124,14 +124,14 @@ func plan(q *mfr.Query) (ask index.Query, why []string) {
 }
 
 // run sends what comes out of a query over the messages that the index finds; row makes the value that goes in, nil for none.
-func (a *API) run(ctx context.Context, s *muxrpc.Stream, o queryOptions, q *mfr.Query, ask index.Query, sync bool, row func(log.Message) []json.RawMessage) error {
+func (a *API) run(ctx context.Context, s *muxrpc.Stream, o queryOptions, q *mfr.Query, ask index.Query, row func(log.Message) []json.RawMessage) error {
 	left := -1
 	if o.Limit != nil && *o.Limit > 0 { // 0 is no limit in npm flumeview-query
 		left = *o.Limit
 	}
 	ask.Reverse, ask.Live = o.Reverse, o.Live
 	ask.New = o.Live && !isTrue(o.Old)
-	if o.Live && !ask.New && sync {
+	if o.Live && !ask.New && isTrue(o.Sync) {
 		ask.Caught = func() error { return s.SendJSON([]byte(`{"sync":true}`)) }
 	}
 	a.settle(ctx)
@@ -173,7 +173,7 @@ func (a *API) queryRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stre
 		return err
 	}
 	ask, _ := plan(q)
-	return a.run(ctx, s, o, q, ask, o.Sync, func(m log.Message) []json.RawMessage { return []json.RawMessage{a.withRTS(m)} })
+	return a.run(ctx, s, o, q, ask, func(m log.Message) []json.RawMessage { return []json.RawMessage{a.withRTS(m)} })
 }
 
 func (a *API) queryExplain(_ context.Context, req *muxrpc.Request) (any, error) {
@@ -182,7 +182,7 @@ func (a *API) queryExplain(_ context.Context, req *muxrpc.Request) (any, error) 
 		return nil, err
 	}
 	ask, why := plan(q)
-	explained := map[string]any{"scan": len(why) == 0, "live": o.Live, "old": isTrue(o.Old), "sync": o.Sync, "index": append([]string{}, why...)}
+	explained := map[string]any{"scan": len(why) == 0, "live": o.Live, "old": isTrue(o.Old), "sync": isTrue(o.Sync), "index": append([]string{}, why...)}
 	if ask.Since > 0 {
 		explained["gte"] = ask.Since
 	}
@@ -199,7 +199,7 @@ func (a *API) privateRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.St
 	}
 	ask, _ := plan(q)
 	ask.Where = index.And(ask.Where, index.Opened())
-	return a.run(ctx, s, o, q, ask, o.Sync, func(m log.Message) []json.RawMessage { return []json.RawMessage{a.withRTS(m)} })
+	return a.run(ctx, s, o, q, ask, func(m log.Message) []json.RawMessage { return []json.RawMessage{a.withRTS(m)} })
 }
 
 // backlinksRead answers in the order of arrival, or by claimed time with the index "DTA" or when a type is asked for, as npm
@@ -223,14 +223,15 @@ func (a *API) backlinksRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.
 		_, typed := q.Constraint("value", "content", "type").Text()
 		ask.Claimed = ask.Claimed || typed
 	default:
-		return fmt.Errorf("backlinks.read: there is no index %q; those are DTA, DTS and TDT", o.Index)
+		//lint:ignore ST1005 the text is that of npm ssb-backlinks
+		return fmt.Errorf("Invalid index: %s", o.Index)
 	}
 	refers := index.Refers(dest)
 	if len(dest) > 0 && dest[0] == '#' {
 		refers = index.Or(refers, index.Tagged(dest))
 	}
 	ask.Where = index.And(ask.Where, refers.Private(true))
-	return a.run(ctx, s, o, q, ask, true, func(m log.Message) []json.RawMessage {
+	return a.run(ctx, s, o, q, ask, func(m log.Message) []json.RawMessage {
 		return []json.RawMessage{withFields(a.shown(m, true), "dest", dest, "rts", index.PointOf(&m).Time)}
 	})
 }
@@ -250,7 +251,7 @@ func (a *API) links2Read(ctx context.Context, req *muxrpc.Request, s *muxrpc.Str
 			sets = append(sets, index.By(id))
 		}
 	}
-	return a.run(ctx, s, o, q, index.Query{Where: index.And(sets...)}, o.Sync, func(m log.Message) (rows []json.RawMessage) {
+	return a.run(ctx, s, o, q, index.Query{Where: index.And(sets...)}, func(m log.Message) (rows []json.RawMessage) {
 		content := m.Content()
 		if opened, ok := Unbox(&m, a.Key); ok {
 			content = opened
@@ -261,7 +262,7 @@ func (a *API) links2Read(ctx context.Context, req *muxrpc.Request, s *muxrpc.Str
 				Rel    json.RawMessage `json:"rel"`
 				Dest   string          `json:"dest"`
 				TS     float64         `json:"ts"`
-			}{l.source, relData(l, content), l.dest, m.Timestamp()})
+			}{l.source, relData(l, content), l.dest, m.Received()})
 			if err == nil {
 				rows = append(rows, data)
 			}

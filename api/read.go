@@ -29,14 +29,32 @@ func (a *API) reads() []muxrpc.Method {
 // stream sends what a query finds, in the form that the options ask for.
 func (a *API) stream(ctx context.Context, s *muxrpc.Stream, o *streamOptions, q index.Query, encode func(log.Message) ([]byte, error)) error {
 	left := o.limit()
-	if left == 0 {
+	if left == 0 && !o.live() {
 		return nil
 	}
-	q.Limit, q.Reverse, q.Live = max(left, 0), o.Reverse, o.Live
-	q.New = o.Live && !isTrue(o.Old)
-	if o.Live && isTrue(o.Old) && isTrue(o.Sync) {
+	q.Reverse, q.Live, q.New = bool(o.Reverse), o.live(), !isTrue(o.Old) || left == 0
+	if q.Live && isTrue(o.Old) && isTrue(o.Sync) {
 		q.Caught = func() error { return s.SendJSON([]byte(`{"sync":true}`)) }
 	}
+	if left > 0 && !q.New {
+		old := q
+		if old.Limit = left; q.Live {
+			// What is there is bounded and what comes is not: two queries, with a place between them that the index knows.
+			old.To, old.Live = a.Log.Len(), false
+			if err := a.Index.Wait(ctx, old.To); err != nil {
+				return ctxEnd(ctx, err)
+			}
+			q.From = old.To
+		}
+		if err := a.sendFound(ctx, s, old, encode); err != nil || !q.Live {
+			return err
+		}
+	}
+	return a.sendFound(ctx, s, q, encode)
+}
+
+// sendFound sends what a query finds.
+func (a *API) sendFound(ctx context.Context, s *muxrpc.Stream, q index.Query, encode func(log.Message) ([]byte, error)) error {
 	for m, err := range a.Index.Query(ctx, q) {
 		if err != nil {
 			return ctxEnd(ctx, err)
@@ -87,7 +105,14 @@ func (a *API) createFeedStream(ctx context.Context, req *muxrpc.Request, s *muxr
 		return err
 	}
 	a.settle(ctx)
+	// npm ssb-db has the author behind the time in its keys, and so counts messages of a time as later than that time.
 	q := index.Query{Claimed: true}
+	if o.Gt != nil && (o.Gte == nil || *o.Gt > *o.Gte) {
+		o.Gt, o.Gte = nil, o.Gt
+	}
+	if o.Lte != nil && (o.Lt == nil || *o.Lte < *o.Lt) {
+		o.Lt, o.Lte = o.Lte, nil
+	}
 	o.times(&q)
 	return a.stream(ctx, s, &o, q, func(m log.Message) ([]byte, error) { return a.encode(&o, m), nil })
 }
@@ -137,11 +162,11 @@ func linksOf(m log.Message, content []byte) (all []link) {
 		if json.Unmarshal(v, &text) != nil && json.Unmarshal(v, &object) == nil {
 			text = object.Link
 		}
-		if isRef(text) {
+		if isRef(text) && !slices.ContainsFunc(all, func(l link) bool { return l.rel == rel && l.dest == text }) {
 			all = append(all, link{m.Author(), rel, text, m})
 		}
 	}
-	for rel, v := range fields {
+	for rel, v := range eachField(content, fields) {
 		var list []json.RawMessage
 		if len(v) > 0 && v[0] == '[' && json.Unmarshal(v, &list) == nil {
 			for _, item := range list {
@@ -152,6 +177,29 @@ func linksOf(m log.Message, content []byte) (all []link) {
 		add(rel, v)
 	}
 	return all
+}
+
+// eachField yields the fields of an object as they stand in it.
+func eachField(object []byte, fields map[string]json.RawMessage) func(func(string, json.RawMessage) bool) {
+	return func(yield func(string, json.RawMessage) bool) {
+		dec := json.NewDecoder(bytes.NewReader(object))
+		if _, err := dec.Token(); err != nil {
+			return
+		}
+		for dec.More() {
+			name, err := dec.Token()
+			if err != nil {
+				return
+			}
+			var v json.RawMessage
+			if dec.Decode(&v) != nil {
+				return
+			}
+			if name, ok := name.(string); ok && !yield(name, fields[name]) {
+				return
+			}
+		}
+	}
 }
 
 // isRef reports whether a text is the id of a feed, message or blob.
@@ -211,6 +259,11 @@ func (a *API) links(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) 
 	if !keys && !meta && !o.Values {
 		return errors.New("links: makes no sense to return a stream without results: set at least one of {keys, values, meta} to true")
 	}
+	for name, text := range map[string]string{"source": o.Source, "dest": o.Dest} {
+		if c := class(text); len(c) > 1 && !isRef(c) {
+			return fmt.Errorf("links: %s: %q is neither an id nor one of @, %%, &, feed, msg, blob", name, text)
+		}
+	}
 	source, dest := class(o.Source), class(o.Dest)
 	var sets []index.Set
 	if len(source) > 1 {
@@ -269,7 +322,12 @@ func (a *API) links(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) 
 	a.settle(ctx)
 	left := o.limit()
 	next := a.Log.Len()
-	if isTrue(o.Old) || !o.Live {
+	if o.live() {
+		if err := a.Index.Wait(ctx, next); err != nil { // or what is between would be missed
+			return ctxEnd(ctx, err)
+		}
+	}
+	if isTrue(o.Old) {
 		var all []link
 		for m, err := range a.Index.Query(ctx, index.Query{Where: index.And(sets...), To: next}) {
 			if err != nil {
@@ -291,11 +349,7 @@ func (a *API) links(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) 
 		if o.Reverse {
 			slices.Reverse(all)
 		}
-		for _, l := range all {
-			if left == 0 {
-				return nil
-			}
-			left--
+		for _, l := range all[:min(uint(len(all)), uint(left))] { // -1 is all
 			body, err := encode(l)
 			if err != nil {
 				return err
@@ -305,7 +359,7 @@ func (a *API) links(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) 
 			}
 		}
 	}
-	if !o.Live || left == 0 {
+	if !o.live() {
 		return nil
 	}
 	if isTrue(o.Old) && isTrue(o.Sync) {
@@ -324,9 +378,6 @@ func (a *API) links(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) 
 			}
 			if err := s.SendJSON(body); err != nil {
 				return err
-			}
-			if left--; left == 0 {
-				return nil
 			}
 		}
 	}
