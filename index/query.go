@@ -527,16 +527,19 @@ func (x *Index) between(where Set, from, to log.Offset, reverse bool, give func(
 	return nil
 }
 
+// columns reads where messages are. Whole chunks are those of the transaction: the cursor may have moved since it began, and a chunk
+// that it made whole would be kept without its last messages.
 func (x *Index) columns(txn *badger.Txn) *columns {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	whole := uint64(0)
-	for _, f := range x.views {
-		if f.view == view(x.messages) {
-			whole = uint64(f.cursor) / columnRows
-		}
+	c := &columns{v: x.messages, txn: txn}
+	if item, err := txn.Get([]byte{cursorByte, x.messages.prefix()}); err == nil {
+		_ = item.Value(func(b []byte) error {
+			if at, ok := parseCursor(b); ok {
+				c.whole = uint64(at.at) / columnRows
+			}
+			return nil
+		})
 	}
-	return &columns{v: x.messages, txn: txn, whole: whole}
+	return c
 }
 
 // gatherMost is how many messages are put in order in memory, at 32 bytes each. For larger sets, all messages are gone through

@@ -526,3 +526,27 @@ func TestQueryWithoutBlocked(t *testing.T) {
 		}
 	}
 }
+
+// A chunk of columns that becomes whole while a query reads an older state is not kept with the holes of that state.
+func TestChunkFilledDuringQuery(t *testing.T) {
+	t.Parallel()
+	l := openLog(t)
+	someone := newAuthors(1)[0]
+	x := start(t, Options{Log: l, Self: someone.id(), Hops: 2})
+	for range columnRows - 1 {
+		store(t, l, someone.sign(t, contentPost("before")))
+	}
+	x.caughtUp()
+	err := x.look(func(txn *badger.Txn) error {
+		store(t, l, someone.sign(t, contentPost("last of the chunk")))
+		x.caughtUp()
+		_, _, err := x.columns(txn).at(0)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(keysOf(t, x.Query(t.Context(), Query{Where: OfType("post")}))); n != columnRows {
+		t.Errorf("%d messages, want %d", n, columnRows)
+	}
+}
