@@ -221,6 +221,9 @@ func (c *cli) getCommand() *cobra.Command {
 			}
 			var msg json.RawMessage
 			if err := c.call(cmd, &msg, "get", map[string]any{"id": id, "meta": true}); err != nil {
+				if strings.Contains(err.Error(), "not found in database") { // the words are npm ssb-db's, for programs
+					return fmt.Errorf("get %s: message not found", id)
+				}
 				return err
 			}
 			if c.json {
@@ -289,11 +292,13 @@ func (c *cli) waitCommand() *cobra.Command {
 
 // noteRange says so when a message is waited for that nobody asks peers for.
 func noteRange(ctx context.Context, cmd *cobra.Command, conn *muxrpc.Conn, feed identity.ID, seq int64) error {
-	var latest *message // null: none is held
-	if err := ask(ctx, conn, &latest, "getLatest", feed); err != nil {
+	var held struct {
+		Sequence int64 `json:"sequence"`
+	}
+	if err := ask(ctx, conn, &held, "getFeedState", feed); err != nil {
 		return err
 	}
-	if latest != nil && latest.Value.Sequence >= float64(seq) {
+	if held.Sequence >= seq {
 		return nil
 	}
 	var hops map[identity.ID]int
