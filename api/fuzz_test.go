@@ -59,6 +59,9 @@ func FuzzArguments(f *testing.F) {
 			return
 		}
 		s, err := w.conn.Source(ctx, m.Name, anys...)
+		if ctx.Err() != nil {
+			return // the computer is slow
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
