@@ -9,6 +9,8 @@
 // the test, with its process group; it also ends by itself when its standard input does, so that none outlives a test that was
 // killed.
 //
+// TestAnswersAsSSBServer compares the answers that local programs get with those of ssb-server: differences.json has where they differ, and why.
+//
 // The peers are tested among themselves first, by `npm test` in js/ and here: what fails against Charkha and not there
 // is Charkha's fault. README.md has what to know of them.
 package interop

@@ -43,6 +43,7 @@ type Config struct {
 	HistoryOnly bool      // replicates with createHistoryStream, without EBT
 	Rooms       bool      // DB2: is a client of rooms
 	Invites     bool      // Server: makes and takes invites
+	Apps        bool      // Server: has the plugins that apps ask for
 	Auto        bool      // DB2: dials whom it hears of, as apps do
 	LAN         bool      // DB2, with ssb-lan, and Server, with ssb-local: find peers by themselves, and with a Host are found; only Within
 
@@ -120,6 +121,9 @@ func Start(t testing.TB, c Config) *Peer {
 	}
 	if c.Invites {
 		config["invites"] = true
+	}
+	if c.Apps {
+		config["apps"] = true
 	}
 	if c.Auto {
 		config["auto"] = true

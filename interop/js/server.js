@@ -1,12 +1,16 @@
 'use strict'
 // A peer that runs npm ssb-server with the plugins that `ssb-server start` uses, without those that only serve local apps and, unless
 // they are asked for, those that listen elsewhere or look for neighbours (ssb-local, ssb-ws, ssb-onion, ssb-unix-socket, ssb-no-auth).
+// With apps it also listens at dir/socket.
 
 const { createRequire } = require('module')
 const { call, collect, common, config, freePort, serve, stack } = require('./lib/driver')
 
 const inside = createRequire(require.resolve('ssb-server')) // its own versions of its plugins
 const ref = inside('ssb-ref')
+
+// forApps are the plugins that apps of the time brought along, or asked their users to install.
+const forApps = ['ssb-backlinks', 'ssb-private', 'ssb-search', 'ssb-about', 'ssb-names', 'ssb-suggest', 'ssb-tangle', 'ssb-meme', 'ssb-unread']
 
 async function main () {
   const c = config()
@@ -15,8 +19,10 @@ async function main () {
   if (c.ebt) plugins.push('ssb-ebt')
   if (c.invites) plugins.push('ssb-invite', 'ssb-ws') // "modern" invites are to addresses of WebSockets
   if (c.lan) plugins.push('ssb-local')
+  if (c.apps) plugins.push('ssb-unix-socket', 'ssb-no-auth', 'ssb-query', 'ssb-links')
   const Server = inside('ssb-server').createSsbServer()
   for (const name of plugins) Server.use(inside(name))
+  for (const name of c.apps ? forApps : []) Server.use(require(name))
   const settings = stack(c)
   if (c.lan) settings.port = c.port // where ssb-local sends to, and listens
   if (c.invites) {
@@ -24,6 +30,9 @@ async function main () {
     settings.connections.incoming.ws = [{ scope: 'public', transform: 'shs', host: c.host, port: await freePort(c.host) }]
     settings.allowPrivate = true // on loopback all the same
   }
+  if (c.apps) settings.connections.incoming.unix = [{ scope: 'private', transform: 'noauth' }]
+  // Some arguments of apps end it. It stays here, so that many can be tried; who called gets no answer.
+  if (c.apps) process.on('uncaughtException', (err) => console.error('crash:', err.stack))
   const sbot = Server(settings)
   const listening = new Promise((resolve) => sbot.on('multiserver:listening', resolve))
 

@@ -38,6 +38,7 @@ function say (line) {
 //   ebt   false: replicate with createHistoryStream only
 //   rooms    true: db2.js is a client of rooms
 //   invites  true: server.js makes and takes invites
+//   apps     true: server.js has the plugins that apps ask for: queries, links, names, search and the like
 //   auto     true: db2.js dials whom it hears of, as apps do
 //   lan      true: db2.js (ssb-lan) and server.js (ssb-local) look for neighbours on the local network and dial them; they announce
 //            themselves there unless the host is 127.0.0.1. Only apart
