@@ -18,8 +18,8 @@ const Calls = require('./lib/calls')
 
 const patience = 8e3 // ms for an answer: npm ssb-ooo asks peers for five seconds
 const together = 8 // reads at a time
-const doomed = 500 // ms for an answer that npm ssb-server does not give, as it has crashed
-const quiet = 400 // ms without news: all live streams have said what they have to say
+const doomed = 3e3 // ms for an answer that npm ssb-server does not give, as it has crashed
+const quiet = 1e3 // ms without news: all live streams have said what they have to say
 const most = 5000 // items of one source
 
 async function main () {
@@ -129,7 +129,7 @@ async function main () {
       answers[i] = reads[i].unanswered ? null : await run(reads[i])
     }
   }))
-  for (const [i, call] of reads.entries()) if (call.unanswered) answers[i] = await run(call)
+  await Promise.all(reads.map(async (call, i) => { if (call.unanswered) answers[i] = await run(call) }))
   lines.push(...answers)
 
   const live = table.live.filter(({ call: [method] }) => kindOf(method))
