@@ -1,6 +1,6 @@
 # make run    build and start a node            make test   every test, the interop tests with npm peers included
 # make check  formatting, vet, linters, builds  make bench  speed beside the rivals, into bench/RESULTS.md    make fuzz  every fuzz target, FUZZTIME each
-# make soak   50 nodes for 30 days of virtual time, about twenty minutes of real ones
+# make soak   50 nodes for 30 days of virtual time, half an hour of real time
 GO       ?= go
 FUZZTIME ?= 60s
 TOOL      = $(GO) tool -modfile=tools/go.mod

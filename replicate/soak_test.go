@@ -105,7 +105,7 @@ type soak struct {
 // goroutines and open files at the end than near the beginning, and hold each other's messages.
 //
 // Plain go test has a few nodes and short days. The whole of it, 50 nodes and 30 days, is for make soak, which sets CHARKHA_SOAK=1; it
-// takes about twenty minutes. There, Badger looks for something to compact once a minute: two goroutines of each store look every 50 ms
+// takes half an hour. There, Badger looks for something to compact once a minute: two goroutines of each store look every 50 ms
 // otherwise, which is two thirds of all that happens in idle nodes.
 //
 // A known hole: Badger begins a new value log at each start and keeps the old ones open, so that a store has one file more after each
