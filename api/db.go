@@ -30,6 +30,7 @@ func (a *API) db() []muxrpc.Method {
 		{Name: "add", Kind: muxrpc.Async, Doc: "take in a signed message that follows what is held of its feed; answers with it", Call: a.add},
 		{Name: "progress", Kind: muxrpc.Sync, Doc: "{indexes, ebt: {start, current, target}}: equal is done", Call: answer0(a.progress)},
 		{Name: "status", Kind: muxrpc.Sync, Doc: "{progress, db, sync, gossip}, in the form of npm ssb-db; charkha.status says more", Call: answer0(a.dbStatus)},
+		{Name: "rebuild", Kind: muxrpc.Async, Doc: "build the indexes anew, one after the other, but for the follow graph, which the exchange with peers needs all the time", Call: answer0(a.rebuild)},
 		{Name: "latest", Kind: muxrpc.Source, Doc: "{id, sequence, ts} of each feed held", Stream: a.latest},
 		{Name: "createSequenceStream", Kind: muxrpc.Source, Doc: "the place of the newest message in the log, -1 for none, with each change", Stream: a.createSequenceStream},
 		{Name: "createRawLogStream", Kind: muxrpc.Source, Doc: "{seq: place in the log, value: message} in the order they arrived", Stream: a.createRawLogStream},
@@ -184,6 +185,21 @@ func (a *API) getVectorClock(context.Context, *muxrpc.Request) (any, error) {
 		clock[feed] = head.Sequence
 	}
 	return clock, nil
+}
+
+func (a *API) rebuild(ctx context.Context) (any, error) {
+	for _, v := range a.Index.Views() {
+		if v.Name == "contacts" {
+			continue
+		}
+		if err := a.Index.Rebuild(ctx, v.Name); err != nil {
+			return nil, err
+		}
+		if err := a.Index.Wait(ctx, a.Log.Len()); err != nil {
+			return nil, errStopping
+		}
+	}
+	return nil, nil
 }
 
 func (a *API) getFeedState(_ context.Context, req *muxrpc.Request) (any, error) {

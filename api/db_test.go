@@ -56,6 +56,21 @@ func TestAddSignedMessages(t *testing.T) {
 	}
 }
 
+func TestRebuild(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for i := range 20 {
+		w.post(fmt.Sprint("post ", i))
+	}
+	before := w.all("messagesByType", "post")
+	if got := w.call("rebuild"); got != "null" {
+		t.Errorf("rebuild: %s", got)
+	}
+	if after := w.all("messagesByType", "post"); len(before) != 20 || strings.Join(after, "") != strings.Join(before, "") {
+		t.Errorf("%d posts before, %d after, or others", len(before), len(after))
+	}
+}
+
 func TestRawLog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
