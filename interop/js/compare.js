@@ -142,14 +142,20 @@ async function main () {
     }
   }
   await settled()
-  for (const call of table.writes) lines.push(await run(call))
+  for (const call of table.writes) {
+    await new Promise((resolve) => setTimeout(resolve, 3)) // messages are told apart by when they were signed, in milliseconds
+    lines.push(await run(call))
+  }
   await settled()
   for (const { call, how, stream } of live) {
     stream.stop()
     await stream.ended
     lines.push({ line: Object.assign({ call: title(call) }, stream.line), how: { method: call[0], ...how } })
   }
-  for (const call of [...table.after, ...table.last]) lines.push(await run(call))
+  for (const call of [...table.after, ...table.last]) {
+    if (call.label) await new Promise((resolve) => setTimeout(resolve, 3))
+    lines.push(await run(call))
+  }
 
   await new Promise((resolve, reject) => pull(rpc.createLogStream(), pull.drain((m) => names.arrived(m), (err) => err ? reject(err) : resolve())))
   const out = lines.filter(Boolean).map(({ line, how }) => JSON.stringify(names.plain(line, how)) + '\n')
