@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -100,7 +99,6 @@ type Network struct {
 
 	overrides *overrides // is o.Graph
 
-	paused   atomic.Bool
 	changed  broadcast
 	pace     pace
 	live     liveHub

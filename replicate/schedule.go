@@ -127,13 +127,9 @@ const (
 	sleptAfter = 15 * time.Second
 )
 
-var errPaused = errors.New("dialling is paused by a local program")
-
 // Pause stops the dialling of peers, or goes on with it. Connections stay, and Connect works still.
 func (n *Network) Pause(pause bool) {
-	if n.paused.Swap(pause) && !pause {
-		n.NetworkChanged()
-	}
+	n.plan(func(s *sched.Scheduler, _ time.Time) { s.Pause(pause) })
 }
 
 // schedule dials and drops as the scheduler says, until ctx ends.
@@ -148,12 +144,6 @@ func (n *Network) schedule(ctx context.Context) {
 		now := n.o.Now()
 		dial, drop, again := n.sched.Next(now)
 		n.schedMu.Unlock()
-		if n.paused.Load() {
-			for _, addr := range dial {
-				n.plan(func(s *sched.Scheduler, now time.Time) { s.Failed(now, addr, errPaused) })
-			}
-			dial = nil
-		}
 		for _, addr := range dial {
 			if err := n.task(func() { n.dialScheduled(addr) }); err != nil {
 				n.plan(func(s *sched.Scheduler, now time.Time) { s.Failed(now, addr, nil) })

@@ -93,6 +93,8 @@ func (s *Scheduler) status(now time.Time, e *entry, taken int) Status {
 		t.State, t.Since, t.Why = Dialling, p.dialling.changed, "another address of the same key is being dialled"
 	case !e.gone.IsZero() && !e.kept:
 		t.State, t.Since, t.Why = Gone, e.gone, fmt.Sprintf("not seen for %s: it is dialled when it is back", about(now.Sub(e.gone)))
+	case s.paused:
+		t.Why = "dialling is paused by a local program" + after
 	case now.Before(until):
 		t.Until = until
 		t.Why = fmt.Sprintf("waits for %s", about(until.Sub(now)))

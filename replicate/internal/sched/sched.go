@@ -148,6 +148,7 @@ type Scheduler struct {
 	foreign []Saved
 	rotated [kinds]time.Time // when a slot was last taken from somebody
 	used    [kinds]int       // slots in use, as of the last pass
+	paused  bool             // nobody is dialled
 	dirty   bool
 	again   time.Time
 }
@@ -642,6 +643,12 @@ func (s *Scheduler) Woke(now time.Time) {
 // Recheck looks at Options.Blocked and Options.Known anew.
 func (s *Scheduler) Recheck(now time.Time) { s.dirty = true }
 
+// Pause stops all dialling, or goes on with it. Nobody is at fault for that. Connections stay, and none rotates.
+func (s *Scheduler) Pause(pause bool) {
+	s.paused = pause
+	s.dirty = true
+}
+
 // Next returns what to dial and what to drop now, and when to ask again if nothing happens before; zero: never. What was
 // returned is taken as begun: each dial must end in Connected or Failed, each drop in Disconnected.
 func (s *Scheduler) Next(now time.Time) (dial []identity.Address, drop []Drop, again time.Time) {
@@ -651,6 +658,9 @@ func (s *Scheduler) Next(now time.Time) (dial []identity.Address, drop []Drop, a
 	s.dirty, s.again = false, time.Time{}
 	s.expire(now)
 	drop = s.drops(now)
+	if s.paused {
+		return nil, drop, s.again
+	}
 
 	s.used = [kinds]int{}
 	for _, p := range s.peers {

@@ -292,6 +292,34 @@ func TestKeptAddressesTakeNoSlots(t *testing.T) {
 	}
 }
 
+// While dialling is paused nobody is dialled, nothing is held against anybody, and Statuses says so; then it goes on.
+func TestPause(t *testing.T) {
+	w := newWorld(t, Options{})
+	kept, other := addr(1), addr(2)
+	w.s.Keep(w.now, kept)
+	w.s.Offer(w.now, other, Pub, FromMessage)
+	w.s.Pause(true)
+	for range 50 {
+		if dial, _ := w.next(); len(dial) > 0 {
+			t.Fatalf("%v is dialled", dial)
+		}
+		w.now = w.now.Add(time.Minute)
+	}
+	all := w.s.Statuses(w.now)
+	if len(all) != 2 {
+		t.Fatalf("%d addresses are known", len(all))
+	}
+	for _, st := range all {
+		if st.Failures != 0 || st.State != Waiting || st.Why != "dialling is paused by a local program" {
+			t.Errorf("%+v", st)
+		}
+	}
+	w.s.Pause(false)
+	if dial, _ := w.next(); len(dial) != 2 {
+		t.Errorf("afterwards %v are dialled", dial)
+	}
+}
+
 func TestTheBlockedAreLeftAlone(t *testing.T) {
 	w := newWorld(t, Options{})
 	w.blocked[id(1)] = true
