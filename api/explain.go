@@ -442,7 +442,7 @@ func says(who []string) string {
 	if len(who) == 1 {
 		return who[0] + " says"
 	}
-	return fmt.Sprintf("%s and %d others say", who[0], len(who)-1)
+	return fmt.Sprintf("%s and %s say", who[0], plural(int64(len(who)-1), "other"))
 }
 
 // HeldBy is the answer to charkha.heldBy.

@@ -42,7 +42,7 @@ func TestVerdicts(t *testing.T) {
 		{"they have none", 0, 2, []replicate.Claim{{Peer: one}, {Peer: two, Sequence: -1}}, NobodyHas, "none of the 2 connected peers has anything of it"},
 		{"one has more", 3, 1, []replicate.Claim{{Peer: one, Sequence: 5}}, Arriving, one.String() + " says to have 2 messages more, and was asked"},
 		{"two have more, one is slow", 3, 2, []replicate.Claim{{Peer: one, Sequence: 9, Stalled: true}, {Peer: two, Sequence: 5}}, Arriving, two.String()},
-		{"both are slow", 3, 2, []replicate.Claim{{Peer: one, Sequence: 9, Stalled: true}, {Peer: two, Sequence: 5, Stalled: true}}, Stalled, "and 1 others say to have 6 messages more"},
+		{"both are slow", 3, 2, []replicate.Claim{{Peer: one, Sequence: 9, Stalled: true}, {Peer: two, Sequence: 5, Stalled: true}}, Stalled, "and 1 other say to have 6 messages more"},
 		{"what it has is not valid", 3, 1, []replicate.Claim{{Peer: one, Sequence: 4, Refused: true}}, Refused, "1 message more, but what was sent is not valid"},
 		{"its author blocks who has it", 3, 1, []replicate.Claim{{Peer: one, Sequence: 4, Blocked: true}}, Withheld, "its author blocks who has it"},
 		{"all have the same", 3, 3, []replicate.Claim{{Peer: one, Sequence: 3}, {Peer: two, Sequence: 3}}, Whole, "up to message 3, and 2 connected peers hold the same"},
