@@ -43,6 +43,7 @@ func generate(args []string) error {
 	f.IntVar(&o.Messages, "messages", 100_000, "how many messages")
 	f.IntVar(&o.Authors, "authors", 200, "of how many authors")
 	f.Uint64Var(&o.Seed, "seed", 1, "the same seed makes the same messages")
+	f.IntVar(&o.Long, "long", 0, "how many threads of 200 messages there are")
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -31,7 +32,13 @@ type Options struct {
 	Messages int
 	Authors  int
 	Seed     uint64
+	// Long is how many threads get LongThread messages each, soon after their beginning. Without it no thread of a hundred thousand
+	// messages has more than 70. With 0 the messages are those of older versions.
+	Long int
 }
+
+// LongThread is how many messages a long thread has, the one that began it among them.
+const LongThread = 200
 
 // Message is a generated message.
 type Message struct {
@@ -89,6 +96,8 @@ type generator struct {
 	joined  int
 	clock   float64
 	posts   []post // of earlier windows, the latest in a ring
+	long    []long // threads that are growing
+	begun   int    // long threads so far
 	made    int
 }
 
@@ -107,7 +116,17 @@ type post struct {
 	author   int
 }
 
-const remembered = 2000 // posts that may be replied to
+// long is a thread that many answer.
+type long struct {
+	root, last post // its first message, and one of the latest
+	left       int  // answers still to come
+}
+
+const (
+	remembered  = 2000 // posts that may be replied to
+	longAtATime = 5    // long threads that grow side by side
+	longShare   = 10   // one of so many posts goes to one of them
+)
 
 func newGenerator(o Options) *generator {
 	rng := rand.New(rand.NewPCG(o.Seed, 0xC4A2))
@@ -199,6 +218,7 @@ func (g *generator) window(n int) ([]Message, error) {
 	for i := range msgs {
 		if isPost[i] {
 			p := post{id: msgs[i].ID, root: roots[i], author: whose[i]}
+			g.lengthen(p)
 			if len(g.posts) < remembered {
 				g.posts = append(g.posts, p)
 			} else {
@@ -208,6 +228,38 @@ func (g *generator) window(n int) ([]Message, error) {
 	}
 	g.made += n
 	return msgs, nil
+}
+
+// lengthen makes a post that begins a thread the beginning of a long one, if one is wanted, or the latest of its long thread.
+func (g *generator) lengthen(p post) {
+	if p.root.IsZero() && g.begun < g.o.Long && len(g.long) < longAtATime {
+		g.begun++
+		g.long = append(g.long, long{p, p, LongThread - 1})
+		return
+	}
+	for i := range g.long {
+		if g.long[i].root.id == p.root {
+			g.long[i].last = p
+		}
+	}
+}
+
+// answered chooses the post that a new one answers, and says in which thread.
+func (g *generator) answered() (p post, root identity.MsgID) {
+	r := g.rng
+	if len(g.long) > 0 && r.IntN(longShare) == 0 {
+		i := r.IntN(len(g.long))
+		p, root = g.long[i].last, g.long[i].root.id
+		if g.long[i].left--; g.long[i].left == 0 {
+			g.long = slices.Delete(g.long, i, i+1)
+		}
+		return p, root
+	}
+	p = g.posts[r.IntN(len(g.posts))]
+	if root = p.root; root.IsZero() {
+		root = p.id
+	}
+	return p, root
 }
 
 // next chooses who writes: people join during the first fifth.
@@ -265,10 +317,8 @@ func (g *generator) post() (content string, isPost bool, root identity.MsgID) {
 	mentions := []any{}
 	fields := []string{`"type":"post"`}
 	if len(g.posts) > 0 && r.IntN(3) > 0 {
-		p := g.posts[r.IntN(len(g.posts))]
-		if root = p.root; root.IsZero() {
-			root = p.id
-		}
+		var p post
+		p, root = g.answered()
 		fields = append(fields, fmt.Sprintf(`"root":"%s","branch":"%s"`, root, p.id))
 		if r.IntN(4) == 0 {
 			who := g.authors[p.author]

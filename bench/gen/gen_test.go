@@ -109,3 +109,23 @@ func TestBadOptions(t *testing.T) {
 		}
 	}
 }
+
+func TestLongThreads(t *testing.T) {
+	t.Parallel()
+	answers := map[string]int{}
+	for _, m := range all(t, Options{Messages: 30_000, Authors: 100, Seed: 3, Long: 3}) {
+		var v struct{ Content struct{ Root string } }
+		if json.Unmarshal(m.Value, &v) == nil && v.Content.Root != "" {
+			answers[v.Content.Root]++
+		}
+	}
+	long := 0
+	for _, n := range answers {
+		if n >= LongThread-1 {
+			long++
+		}
+	}
+	if long != 3 {
+		t.Errorf("%d threads of %d messages and more, want 3", long, LongThread)
+	}
+}
