@@ -78,6 +78,7 @@ type Conn struct {
 	ours     map[int32]*Stream // requests that this side made
 	theirs   map[int32]*Stream // requests that the other side made and that are being served
 	next     int32             // the last number that this side used
+	widest   int               // the largest limit of bodies that a stream had: its late frames may be as large
 	buffered int               // cost of all that was received and not yet taken
 	asked    int               // bytes of the requests that are being served
 	err      error             // why no new streams can be made; set once
@@ -394,9 +395,11 @@ func (c *Conn) receive(h header) error {
 	c.newBytes += headerSize + int64(h.length)
 	c.newFrames++
 	s := c.last
+	late := 0 // the limit for what comes late and is skipped
 	if h.req != c.lastID || s == nil || s.gone.Load() {
 		c.mu.Lock()
 		c.count()
+		late = c.widest
 		switch {
 		case h.req > 0:
 			s = c.theirs[h.req]
@@ -413,7 +416,11 @@ func (c *Conn) receive(h header) error {
 		}
 	}
 
-	if most := c.most(s); int64(h.length) > int64(most) {
+	most := c.most(s)
+	if s == nil && (h.req < 0 || h.req > 0 && h.stream() && c.used.has(h.req)) {
+		most = max(most, late)
+	}
+	if int64(h.length) > int64(most) {
 		return fmt.Errorf("muxrpc: request %d: a body of %d bytes is over the limit of %d", h.req, h.length, most)
 	}
 	switch {
@@ -658,6 +665,7 @@ func (c *Conn) request(h header, body []byte) error {
 		err = fmt.Errorf("too many arguments at once on this connection, the limit is %d bytes", c.o.ConnBuffer)
 	default:
 		c.theirs[h.req] = s
+		c.widest = max(c.widest, s.maxBody)
 		c.asked += len(body)
 	}
 	c.mu.Unlock()
@@ -792,6 +800,7 @@ func (c *Conn) Open(ctx context.Context, o CallOptions, method string, args ...a
 	if err = c.mayPut(s, true); err == nil {
 		c.mu.Lock()
 		if err = c.err; err == nil {
+			c.widest = max(c.widest, s.maxBody)
 			for {
 				if c.next++; c.next <= 0 {
 					c.next = 1

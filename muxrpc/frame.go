@@ -214,6 +214,9 @@ const (
 	idPeriod   = 1<<31 - 1
 )
 
+// has reports whether id, which must be positive, is marked or too old to tell.
+func (w window) has(id int32) bool { return !w.use(id) }
+
 // use marks id, which must be positive, and says whether it was new.
 func (w *window) use(id int32) bool {
 	if w.high == 0 {

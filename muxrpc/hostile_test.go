@@ -127,6 +127,41 @@ func TestLimitsOfBodies(t *testing.T) {
 		go r.conn.Write(appendFrame(nil, dataText, 2, []byte(long+"x"))[:20])
 		r.wantRun("request 2: a body of 2001 bytes is over the limit of 2000")
 	})
+	// What comes late for a stream that has ended is skipped, however large the stream's bodies could be.
+	against(t, Options{MaxBody: 1000, Registry: reg}, func(t *testing.T, r *remote) {
+		r.send(data, 1, `{"name":["take"],"args":[],"type":"sink"}`)
+		r.send(dataText, 1, long)
+		r.want(end, -1, "true")
+		r.send(dataText, 1, long)
+		r.send(data, 2, `{"name":["take"],"args":[],"type":"sink"}`)
+		r.send(dataText, 2, long)
+		r.want(end, -2, "true")
+		go r.conn.Write(appendFrame(nil, dataText, 1, []byte(long+"x"))[:20])
+		r.wantRun("request 1: a body of 2001 bytes is over the limit of 2000")
+	})
+	against(t, Options{MaxBody: 1000}, func(t *testing.T, r *remote) {
+		for range 2 {
+			opened := make(chan *Stream)
+			go func() {
+				s, err := r.c.Open(context.Background(), CallOptions{Kind: Source, MaxBody: 2000}, "give")
+				if err != nil {
+					t.Error(err)
+				}
+				opened <- s
+			}()
+			h, err := r.in.header()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.in.skip(int64(h.length)); err != nil {
+				t.Fatal(err)
+			}
+			s := <-opened
+			go s.Close()
+			r.want(end, h.req, "true")
+			r.send(dataText, -h.req, long)
+		}
+	})
 }
 
 func TestUnknownBodyTypeEndsTheConnection(t *testing.T) {
