@@ -24,6 +24,7 @@ const rooms = `
 	muxrpc                          :
 	mfr                             :
 	private                         : identity
+	blob/boxs                       : identity
 	log/internal/classic            : identity
 	log                             : identity log/internal/classic
 	lan                             : identity
@@ -42,7 +43,7 @@ const rooms = `
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
 	bench/gen                       : identity log
-	bench                           : identity log muxrpc node bench/gen
+	bench                           : identity log muxrpc index node api bench/gen
 	internal/netns                  :
 	internal/vectors                :
 	internal/roomhttp               :
