@@ -2,6 +2,7 @@
 // this folder says what each row compares.
 //
 //	go run ./bench [-messages 100000] [-big 1000000] [-runs 3] [-only REGEXP] [-out bench/RESULTS.md]
+//	go run ./bench -only index [-index-messages 1000000]
 //	go run ./bench gen -messages N -authors M [-seed S]     writes JSON lines to standard output
 package main
 
@@ -28,6 +29,8 @@ func main() {
 		err = generate(os.Args[2:])
 	case len(os.Args) > 1 && os.Args[1] == "append":
 		err = appendWorker(os.Args[2:])
+	case len(os.Args) > 1 && os.Args[1] == "ingest":
+		err = ingestWorker(os.Args[2:])
 	default:
 		err = measure(os.Args[1:])
 	}
@@ -100,7 +103,11 @@ type feeds struct {
 
 // data makes a data set, or finds it from an earlier run.
 func (r *run) data(o gen.Options) (*feeds, error) {
-	d := &feeds{Options: o, file: filepath.Join(r.dir, fmt.Sprintf("v%d-%d-%d-%d.jsonl", gen.Version, o.Messages, o.Authors, o.Seed))}
+	long := ""
+	if o.Long > 0 {
+		long = fmt.Sprintf("-%d", o.Long)
+	}
+	d := &feeds{Options: o, file: filepath.Join(r.dir, fmt.Sprintf("v%d-%d-%d-%d%s.jsonl", gen.Version, o.Messages, o.Authors, o.Seed, long))}
 	for a := range o.Authors {
 		d.ids = append(d.ids, o.Key(a).ID())
 	}
@@ -134,14 +141,15 @@ func (r *run) temp(name string) (dir string, remove func()) {
 }
 
 func measure(args []string) error {
-	var messages, big int
+	var messages, big, indexed int
 	var only, out string
 	r := &run{samples: map[string][]float64{}}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.IntVar(&messages, "messages", 100_000, "messages of the rows that are compared with JS")
 	f.IntVar(&big, "big", 1_000_000, "messages of the large log; 0 leaves those rows out")
+	f.IntVar(&indexed, "index-messages", 100_000, "messages of the rows of the local API and its indexes")
 	f.IntVar(&r.runs, "runs", 3, "how often each thing is measured; medians are told")
-	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, live, publish, reconnect")
+	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, live, publish, reconnect, index")
 	f.StringVar(&out, "out", "bench/RESULTS.md", "the file that is written; empty: none")
 	f.StringVar(&r.dir, "dir", filepath.Join(os.TempDir(), "charkha-bench"), "where data and stores are made; generated data stays there")
 	if err := f.Parse(args); err != nil {
@@ -172,6 +180,7 @@ func measure(args []string) error {
 	if err != nil {
 		return err
 	}
+	var views *feeds
 	parts := []struct {
 		name string
 		do   func() error
@@ -194,6 +203,15 @@ func measure(args []string) error {
 			}
 			return r.big(d)
 		}},
+		{"index", func() (err error) {
+			if views == nil {
+				views, err = r.data(gen.Options{Messages: indexed, Authors: max(200, indexed/1000), Seed: 5, Long: indexed / 10_000})
+				if err != nil {
+					return err
+				}
+			}
+			return r.index(views)
+		}},
 	}
 	for range r.runs { // interleaved: what disturbs the machine disturbs all rows
 		for _, p := range parts {
@@ -206,6 +224,9 @@ func measure(args []string) error {
 		}
 	}
 	text := r.table(small, big)
+	if views != nil {
+		text += r.indexTable(views)
+	}
 	fmt.Print(text)
 	if out == "" {
 		return nil

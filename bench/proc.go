@@ -258,11 +258,18 @@ type answer struct {
 }
 
 func startPeer(root, dir string) (*peer, error) {
-	key, err := json.Marshal(map[string]string{"dir": dir, "shs": network})
+	return startRival(root, "db2.js", map[string]any{"dir": dir})
+}
+
+// startRival starts a script of bench/js; of its config dir is needed.
+func startRival(root, script string, config map[string]any) (*peer, error) {
+	dir := config["dir"].(string)
+	config["shs"] = network
+	arg, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("node", "--max-old-space-size=8192", filepath.Join(root, "bench/js/db2.js"), string(key))
+	cmd := exec.Command("node", "--max-old-space-size=8192", filepath.Join(root, "bench/js", script), string(arg))
 	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(root, "interop/js/node_modules"))
 	p := &peer{wait: map[int]chan answer{}}
 	if p.in, err = cmd.StdinPipe(); err != nil {
