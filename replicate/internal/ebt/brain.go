@@ -30,6 +30,7 @@ type Options struct {
 type Brain struct {
 	o     Options
 	feeds map[identity.ID]*feed
+	list  []*feed // all feeds, in the order in which they came: each peer's table has it
 	peers map[identity.ID]*peer
 	order []*peer       // all of them, in the order in which they came: the same events give the same actions
 	woken []identity.ID // peers for whom there is something new
@@ -45,8 +46,9 @@ type Brain struct {
 // feed is a feed that is or was wanted.
 type feed struct {
 	id     identity.ID
+	n      int // its place in Brain.list
 	want   bool
-	head   int64
+	head   int64     // maxSequence at most
 	source *peer     // who was asked for what follows; nil: nobody
 	since  time.Time // when the source was asked, or last sent something of it
 }
@@ -54,30 +56,82 @@ type feed struct {
 // peer is a connected peer.
 type peer struct {
 	id       identity.ID
-	clock    Clock // of feeds that are wanted
-	started  bool  // our first notes are made
-	feeds    map[*feed]*exchange
-	notes    Notes              // to say now; nil: nothing
-	lazy     map[*feed]struct{} // heads to say when it is time
-	lazyAt   time.Time          // when they were last said
-	thanks   map[*feed]struct{} // that it sent messages of, and may be told that we have them
-	thankAt  time.Time          // at the latest
-	queue    []*feed            // with messages to send
-	lastNews time.Time          // when it last sent something that was stored, or was asked for the first thing
+	started  bool      // our first notes are made
+	table    []state   // by feed.n; shorter than Brain.list, or nil, when the rest of it is zero
+	notes    Notes     // to say now; nil: nothing
+	lazy     []*feed   // heads to say when it is time; those in whose state isLazy is
+	lazyAt   time.Time // when they were last said
+	thanks   []*feed   // that it sent messages of, and may be told that we have them; those in whose state isThanks is
+	thankAt  time.Time // at the latest
+	queue    []*feed   // with messages to send
+	lastNews time.Time // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
 	gave     bool // something that was stored
 	failed   map[*feed]failure
-	dropped  map[*feed]exchange // ended by a None that is in notes still: the peer has not heard of it
+	dropped  map[*feed]state    // ended by a None that is in notes still: the peer has not heard of it
 	owed     map[*feed]struct{} // stalled and not told by Owed yet; nil: none
 }
 
-// exchange is how a feed stands between us and a peer.
-type exchange struct {
-	tx     bool // it asked us to send
-	rx     bool // we asked it to send
-	queued bool
-	sent   int64 // it has this, or it is on its way there
-	told   int64 // the head that we last told
+// state is how a feed stands between us and a peer. It is small because there is one of each wanted feed for each peer: a node
+// that wants ten thousand feeds and has a hundred peers keeps a million.
+type state struct {
+	has  int32 // how far the peer has the feed, None when it does not replicate it; meant when isKnown is set
+	sent int32 // it has this, or it is on its way there
+	told int32 // the head that we last told
+	is   flags
+}
+
+type flags uint8
+
+const (
+	isKnown  flags = 1 << iota // the peer said how far it has the feed, now or on an earlier connection: an entry of its Clock
+	isOpen                     // the feed was spoken of on this connection: sent, told, isTx and isRx mean something
+	isTx                       // it asked us to send
+	isRx                       // we asked it to send
+	isQueued                   // it is in peer.queue
+	isLazy                     // it is in peer.lazy
+	isThanks                   // it is in peer.thanks
+)
+
+func (x *state) set(f flags, on bool) {
+	if x.is &^= f; on {
+		x.is |= f
+	}
+}
+
+// small makes a sequence fit a state.
+func small(seq int64) int32 { return int32(max(None, min(seq, maxSequence))) }
+
+// at is a peer's entry for a feed, for changing. It is good until a new feed comes.
+func (b *Brain) at(p *peer, f *feed) *state {
+	if f.n >= len(p.table) {
+		p.table = slices.Grow(p.table, len(b.list)-len(p.table))[:len(b.list)]
+	}
+	return &p.table[f.n]
+}
+
+// of is a peer's entry for a feed, for reading.
+func (p *peer) of(f *feed) state {
+	if f.n < len(p.table) {
+		return p.table[f.n]
+	}
+	return state{}
+}
+
+// has is how far a peer has a feed, as far as we know: 0 when we do not.
+func (p *peer) has(f *feed) int64 { return int64(p.of(f).has) }
+
+// knows notes how far a peer has a feed.
+func (x *state) knows(seq int64) {
+	x.has = small(seq)
+	x.is |= isKnown
+}
+
+func (p *peer) fail(f *feed, how failure) {
+	if p.failed == nil {
+		p.failed = map[*feed]failure{}
+	}
+	p.failed[f] = how
 }
 
 // failure is that a peer did not give what it claimed to have of a feed.
@@ -135,11 +189,10 @@ func (b *Brain) wake(p *peer) {
 
 // say puts a note for the peer.
 func (b *Brain) say(p *peer, f *feed, receive bool) {
-	x := p.feeds[f]
-	x.rx, x.told = receive, f.head
+	x := b.at(p, f)
+	x.set(isRx, receive)
+	x.told = small(f.head)
 	p.put(f.id, MakeNote(f.head, receive))
-	delete(p.lazy, f)
-	delete(p.thanks, f)
 	b.wake(p)
 }
 
@@ -153,7 +206,7 @@ func (p *peer) put(id identity.ID, n Note) {
 // ask makes the peer the source of a feed.
 func (b *Brain) ask(now time.Time, p *peer, f *feed) {
 	if f.source != nil && f.source != p {
-		if x := f.source.feeds[f]; x != nil && x.rx {
+		if f.source.of(f).is&isRx != 0 {
 			b.say(f.source, f, false)
 		}
 	}
@@ -166,14 +219,15 @@ func (b *Brain) ask(now time.Time, p *peer, f *feed) {
 	b.say(p, f, true)
 }
 
-// exchange returns how a feed stands with a peer, from now on at least.
-func (b *Brain) exchange(p *peer, f *feed) *exchange {
-	x := p.feeds[f]
-	if x == nil {
-		x = &exchange{sent: p.clock[f.id]}
-		p.feeds[f] = x
+// exchange returns how a feed stands with a peer, which speaks of it from now on at least.
+func (b *Brain) exchange(p *peer, f *feed) *state {
+	x := b.at(p, f)
+	if x.is&isOpen == 0 {
+		x.is |= isOpen
+		x.sent = x.has
 		if d, ok := p.dropped[f]; ok {
-			x.tx, x.sent = d.tx, d.sent // for the peer it has never ended
+			x.set(isTx, d.is&isTx != 0) // for the peer it has never ended
+			x.sent = d.sent
 			delete(p.dropped, f)
 			b.enqueue(p, f, x)
 		}
@@ -186,10 +240,10 @@ func (b *Brain) shared(f *feed, p *peer) bool { return f.want && !b.o.Blocks(f.i
 // Connect begins to exchange with a peer. remembered is what Clock returned when it was last connected. dialled says that
 // the connection is ours: then the peer's notes come first.
 func (b *Brain) Connect(now time.Time, id identity.ID, remembered Clock, dialled bool) {
-	p := &peer{id: id, clock: Clock{}, feeds: map[*feed]*exchange{}, lazy: map[*feed]struct{}{}, thanks: map[*feed]struct{}{}, failed: map[*feed]failure{}, lastNews: now}
+	p := &peer{id: id, lastNews: now}
 	for feed, seq := range remembered {
 		if f := b.feeds[feed]; f != nil && b.shared(f, p) {
-			p.clock[feed] = seq
+			b.at(p, f).knows(seq)
 		}
 	}
 	if old := b.peers[id]; old != nil {
@@ -207,14 +261,14 @@ func (b *Brain) start(now time.Time, p *peer) {
 	p.started = true
 	p.notes = Notes{} // the first are said even when they are empty
 	b.wake(p)
-	for _, f := range b.feeds {
+	for _, f := range b.list {
 		b.begin(now, p, f)
 	}
 }
 
 // begin makes a peer's first note of a feed.
 func (b *Brain) begin(now time.Time, p *peer, f *feed) {
-	seq := p.clock[f.id]
+	seq := p.has(f)
 	if !b.shared(f, p) || seq == None || seq == f.head && f.head > 0 {
 		return
 	}
@@ -234,13 +288,13 @@ func (b *Brain) Disconnect(now time.Time, id identity.ID) Clock {
 	}
 	delete(b.peers, id)
 	b.order = slices.DeleteFunc(b.order, func(q *peer) bool { return q == p })
-	for f := range p.feeds {
+	for _, f := range b.list[:len(p.table)] {
 		if f.source == p {
 			f.source = nil
 			b.another(now, f)
 		}
 	}
-	return p.clock
+	return b.clock(p)
 }
 
 // Connected reports whether the brain exchanges with a peer.
@@ -258,7 +312,7 @@ func (b *Brain) better(now time.Time, f *feed, p, than *peer) bool {
 	if p.gave != than.gave {
 		return p.gave
 	}
-	return p.clock[f.id] > than.clock[f.id]
+	return p.has(f) > than.has(f)
 }
 
 const (
@@ -301,7 +355,7 @@ func (b *Brain) from(f *feed) iter.Seq[*peer] {
 func (b *Brain) another(now time.Time, f *feed) {
 	var best *peer
 	for p := range b.from(f) {
-		if !p.started || p.clock[f.id] <= f.head || p.failed[f].refused || !b.shared(f, p) {
+		if !p.started || p.has(f) <= f.head || p.failed[f].refused || !b.shared(f, p) {
 			continue
 		}
 		if best == nil || b.better(now, f, p, best) {
@@ -313,12 +367,22 @@ func (b *Brain) another(now time.Time, f *feed) {
 	}
 }
 
-// Clock returns what a connected peer is known to have. It is the brain's own: copy it to keep it.
+// Clock returns what a connected peer is known to have.
 func (b *Brain) Clock(id identity.ID) Clock {
 	if p := b.peers[id]; p != nil {
-		return p.clock
+		return b.clock(p)
 	}
 	return nil
+}
+
+func (b *Brain) clock(p *peer) Clock {
+	clock := make(Clock, len(p.table))
+	for i, x := range p.table {
+		if x.is&isKnown != 0 {
+			clock[b.list[i].id] = int64(x.has)
+		}
+	}
+	return clock
 }
 
 // maxAnswers is with how many notes waiting for a peer it gets no answers about feeds that are not wanted.
@@ -333,42 +397,57 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	if !p.started {
 		b.start(now, p)
 	}
-	feeds := make([]identity.ID, 0, len(notes))
-	for feed := range notes {
-		feeds = append(feeds, feed)
-	}
-	slices.SortFunc(feeds, func(a, b identity.ID) int { return bytes.Compare(a[:], b[:]) })
-	for _, feed := range feeds {
-		f, note := b.feeds[feed], notes[feed]
-		if f == nil || !b.shared(f, p) {
-			// Nothing is kept, only answered; a peer that says None itself needs no answer. One that does not take the answers
-			// gets no more of them; it asks again when it comes back.
-			if note.Replicate() && len(p.notes) < maxAnswers {
-				p.put(feed, None)
-				b.wake(p)
-			}
-			delete(p.clock, feed)
-			if d, ok := p.dropped[f]; ok {
-				d.tx, d.sent = note.Receive() && note.Replicate(), note.Sequence()
-				p.dropped[f] = d
-			}
+	feeds := make([]*feed, 0, len(notes))
+	for feed, note := range notes {
+		f := b.feeds[feed]
+		if f != nil && b.shared(f, p) {
+			feeds = append(feeds, f)
 			continue
 		}
-		b.note(now, p, f, note)
+		// Nothing is kept, only answered; a peer that says None itself needs no answer. One that does not take the answers
+		// gets no more of them; it asks again when it comes back.
+		if note.Replicate() && len(p.notes) < maxAnswers {
+			p.put(feed, None)
+			b.wake(p)
+		}
+		if f == nil {
+			continue
+		}
+		if f.n < len(p.table) {
+			p.table[f.n].forget()
+		}
+		if d, ok := p.dropped[f]; ok {
+			d.set(isTx, note.Receive() && note.Replicate())
+			d.sent = small(note.Sequence())
+			p.dropped[f] = d
+		}
 	}
+	slices.SortFunc(feeds, func(a, b *feed) int { return a.n - b.n }) // the same events give the same actions
+	for _, f := range feeds {
+		b.note(now, p, f, notes[f.id])
+	}
+}
+
+// forget drops how far a peer has a feed.
+func (x *state) forget() {
+	x.has = 0
+	x.is &^= isKnown
 }
 
 func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
 	seq := note.Sequence()
-	x, first := p.feeds[f], p.clock[f.id] == None // what it was told while it said None it has not kept
-	p.clock[f.id] = seq
-	if x == nil {
-		x, first = b.exchange(p, f), true
-		x.told = None
+	x := b.at(p, f)
+	first := x.has == None // what it was told while it said None it has not kept
+	x.knows(seq)
+	if x.is&isOpen == 0 {
+		b.exchange(p, f)
+		x.told, first = None, true
 	}
-	x.tx, x.sent = note.Receive() && note.Replicate(), seq
+	x.set(isTx, note.Receive() && note.Replicate())
+	x.sent = x.has
 	if !note.Replicate() {
-		x.rx, x.told = false, f.head
+		x.is &^= isRx
+		x.told = small(f.head)
 		if f.source == p {
 			f.source = nil
 			b.another(now, f)
@@ -378,16 +457,16 @@ func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
 	switch {
 	case seq > f.head && f.source == p:
 		b.waiting[f] = struct{}{}
-		if !x.rx || first {
+		if x.is&isRx == 0 || first {
 			b.say(p, f, true)
 		}
 	case seq > f.head && b.mayAsk(now, p, f):
 		b.ask(now, p, f)
-	case first || f.head > seq && !x.tx && x.told != f.head:
+	case first || f.head > seq && x.is&isTx == 0 && int64(x.told) != f.head:
 		// Say where we are: the peer speaks of it for the first time, or may want what we have.
-		b.say(p, f, x.rx)
+		b.say(p, f, x.is&isRx != 0)
 	}
-	if f.head > seq && x.tx {
+	if f.head > seq && x.is&isTx != 0 {
 		b.enqueue(p, f, x)
 	}
 }
@@ -407,12 +486,12 @@ func (b *Brain) mayAsk(now time.Time, p *peer, f *feed) bool {
 	if failed && now.Sub(fail.at) < retryAfter*b.o.StallAfter {
 		return false
 	}
-	return f.source.clock[f.id] <= f.head || b.doubts(now, f.source) && !b.doubts(now, p)
+	return f.source.has(f) <= f.head || b.doubts(now, f.source) && !b.doubts(now, p)
 }
 
-func (b *Brain) enqueue(p *peer, f *feed, x *exchange) {
-	if x.tx && !x.queued && x.sent < f.head {
-		x.queued = true
+func (b *Brain) enqueue(p *peer, f *feed, x *state) {
+	if x.is&(isTx|isQueued) == isTx && int64(x.sent) < f.head {
+		x.is |= isQueued
 		p.queue = append(p.queue, f)
 		b.wake(p)
 	}
@@ -426,8 +505,8 @@ func (b *Brain) Received(now time.Time, id, feed identity.ID, seq int64) bool {
 		return false
 	}
 	x := b.exchange(p, f)
-	p.clock[feed] = max(p.clock[feed], seq)
-	x.sent = max(x.sent, seq)
+	x.knows(max(int64(x.has), seq))
+	x.sent = max(x.sent, small(seq))
 	if f.source == p {
 		b.waiting[f] = struct{}{}
 	}
@@ -436,23 +515,20 @@ func (b *Brain) Received(now time.Time, id, feed identity.ID, seq int64) bool {
 
 // Stored notes a feed's new head in the log. from is the peer that sent it, the zero ID when nobody did.
 func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.ID) {
-	f := b.feeds[id]
-	if f == nil {
-		f = &feed{id: id}
-		b.feeds[id] = f
-	}
-	if head <= f.head {
+	f := b.feed(id)
+	if head = min(head, maxSequence); head <= f.head {
 		return
 	}
 	f.head = head
 	if p := b.peers[from]; p != nil {
 		p.lastNews, p.gave = now, true
-		if f.want && p.feeds[f] != nil {
+		if x := b.at(p, f); f.want && x.is&(isOpen|isThanks) == isOpen {
 			if len(p.thanks) == 0 {
 				p.thankAt = now.Add(thankMost * b.o.ThankAfter)
 				b.wake(p)
 			}
-			p.thanks[f] = struct{}{}
+			x.is |= isThanks
+			p.thanks = append(p.thanks, f)
 		}
 		if f.source == p {
 			f.since = now
@@ -465,26 +541,29 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 		return
 	}
 	for _, p := range b.order {
-		if !p.started || p.clock[id] >= head || !b.shared(f, p) {
-			if p.clock[id] > head && f.source != p {
+		if has := p.has(f); !p.started || has >= head || !b.shared(f, p) {
+			if has > head && f.source != p {
 				b.behind[f] = struct{}{}
 			}
 			continue
 		}
-		x := p.feeds[f]
+		x := b.at(p, f)
 		// A peer that does not want the feed hears once that we have any of it: epidemic-broadcast-trees 7 (ssb-server 16), told
 		// 0 before, would not ask when it begins to want the feed, as it has 0 too.
-		if p.clock[id] == None && (x == nil || x.told != 0) {
+		if x.has == None && (x.is&isOpen == 0 || x.told != 0) {
 			continue
 		}
-		if x != nil && x.tx {
+		if x.is&isTx != 0 {
 			b.enqueue(p, f, x)
 			continue
 		}
 		if len(p.lazy) == 0 {
 			b.wake(p)
 		}
-		p.lazy[f] = struct{}{}
+		if x.is&isLazy == 0 {
+			x.is |= isLazy
+			p.lazy = append(p.lazy, f)
+		}
 	}
 }
 
@@ -494,10 +573,10 @@ func (b *Brain) Refused(now time.Time, id, feed identity.ID) {
 	if p == nil || f == nil {
 		return
 	}
-	p.failed[f] = failure{at: now, refused: true}
+	p.fail(f, failure{at: now, refused: true})
 	if f.source == p {
 		f.source = nil
-		if x := p.feeds[f]; x != nil && x.rx {
+		if p.of(f).is&isRx != 0 {
 			b.say(p, f, false)
 		}
 		b.another(now, f)
@@ -511,16 +590,23 @@ func (b *Brain) AskAgain(now time.Time, id, feed identity.ID) {
 	}
 }
 
-// Want says that a feed is wanted or no longer.
-func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
+// feed returns what is kept of a feed, from now on at least.
+func (b *Brain) feed(id identity.ID) *feed {
 	f := b.feeds[id]
 	if f == nil {
-		if !want {
-			return
-		}
-		f = &feed{id: id}
+		f = &feed{id: id, n: len(b.list)}
 		b.feeds[id] = f
+		b.list = append(b.list, f)
 	}
+	return f
+}
+
+// Want says that a feed is wanted or no longer.
+func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
+	if b.feeds[id] == nil && !want {
+		return
+	}
+	f := b.feed(id)
 	if f.want == want {
 		return
 	}
@@ -537,23 +623,20 @@ func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
 
 // drop ends the exchange of a feed with a peer.
 func (b *Brain) drop(p *peer, f *feed) {
-	x := p.feeds[f]
-	if x == nil {
+	x := b.at(p, f)
+	if x.is&isOpen == 0 {
 		return
 	}
 	if p.dropped == nil {
-		p.dropped = map[*feed]exchange{}
+		p.dropped = map[*feed]state{}
 	}
 	p.dropped[f] = *x
-	delete(p.feeds, f)
-	delete(p.lazy, f)
-	delete(p.thanks, f)
 	if !p.failed[f].refused {
 		delete(p.failed, f)
 	}
 	// Nothing is remembered of what is not exchanged: should it be wanted again, it has to be spoken of again, for the peer
 	// takes our None for lasting.
-	delete(p.clock, f.id)
+	*x = state{is: x.is & isQueued} // Next takes it out of the queue
 	if f.source == p {
 		f.source = nil
 	}
@@ -564,17 +647,13 @@ func (b *Brain) drop(p *peer, f *feed) {
 // Recheck looks at Blocks anew.
 func (b *Brain) Recheck(now time.Time) {
 	for _, p := range b.order {
-		for f := range p.feeds {
-			if !b.shared(f, p) {
+		for _, f := range b.list {
+			switch open := p.of(f).is&isOpen != 0; {
+			case open && !b.shared(f, p):
 				b.drop(p, f)
 				b.another(now, f)
-			}
-		}
-		if p.started {
-			for _, f := range b.feeds {
-				if p.feeds[f] == nil {
-					b.begin(now, p, f)
-				}
+			case !open && p.started:
+				b.begin(now, p, f)
 			}
 		}
 	}
@@ -583,7 +662,7 @@ func (b *Brain) Recheck(now time.Time) {
 // Tick lets time pass: sources that stall are left for others. Call it every StallAfter/4 or so.
 func (b *Brain) Tick(now time.Time) {
 	for f := range b.behind {
-		if f.source == nil || f.source.clock[f.id] <= f.head {
+		if f.source == nil || f.source.has(f) <= f.head {
 			b.another(now, f)
 		}
 	}
@@ -597,7 +676,7 @@ func (b *Brain) Tick(now time.Time) {
 	var stalled, slow []*feed
 	for f := range b.waiting {
 		p := f.source
-		if p == nil || p.clock[f.id] <= f.head {
+		if p == nil || p.has(f) <= f.head {
 			delete(b.waiting, f)
 			continue
 		}
@@ -617,7 +696,7 @@ func (b *Brain) Tick(now time.Time) {
 	for _, f := range stalled {
 		p := f.source
 		_, again := p.failed[f]
-		p.failed[f] = failure{at: now}
+		p.fail(f, failure{at: now})
 		f.since = now
 		if !again {
 			b.say(p, f, true) // in case that it takes our request for withdrawn
@@ -655,11 +734,11 @@ func (p *peer) passed(now time.Time, f *feed, stall time.Duration) bool {
 func (b *Brain) pass(now time.Time, f *feed) bool {
 	old := f.source
 	for p := range b.from(f) {
-		if p == old || !p.started || p.clock[f.id] <= f.head || p.passed(now, f, b.o.StallAfter) || p.failed[f].refused ||
+		if p == old || !p.started || p.has(f) <= f.head || p.passed(now, f, b.o.StallAfter) || p.failed[f].refused ||
 			!b.shared(f, p) || b.doubts(now, p) {
 			continue
 		}
-		old.failed[f] = failure{at: now}
+		old.fail(f, failure{at: now})
 		b.ask(now, p, f)
 		return true
 	}
@@ -689,13 +768,19 @@ func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, lat
 			later = due
 		} else {
 			p.lazyAt = now
-			for f := range p.lazy {
-				x := b.exchange(p, f)
-				if f.head > p.clock[f.id] && x.told != f.head {
-					b.say(p, f, x.rx)
+			lazy := p.lazy
+			p.lazy = nil
+			for _, f := range lazy {
+				x := b.at(p, f)
+				if x.is&isLazy == 0 {
+					continue // dropped meanwhile
+				}
+				x.is &^= isLazy
+				b.exchange(p, f)
+				if f.head > int64(x.has) && int64(x.told) != f.head {
+					b.say(p, f, x.is&isRx != 0)
 				}
 			}
-			clear(p.lazy)
 		}
 	}
 	if len(p.thanks) > 0 {
@@ -715,16 +800,13 @@ func (b *Brain) Next(now time.Time, id identity.ID) (notes Notes, send Send, lat
 	for len(p.queue) > 0 {
 		f := p.queue[0]
 		p.queue = p.queue[1:]
-		x := p.feeds[f]
-		if x == nil {
+		x := b.at(p, f)
+		x.is &^= isQueued
+		if x.is&isTx == 0 || int64(x.sent) >= f.head || !b.shared(f, p) {
 			continue
 		}
-		x.queued = false
-		if !x.tx || x.sent >= f.head || !b.shared(f, p) {
-			continue
-		}
-		send = Send{Feed: f.id, From: x.sent + 1, To: min(f.head, x.sent+b.o.MaxRange)}
-		x.sent = send.To
+		send = Send{Feed: f.id, From: int64(x.sent) + 1, To: min(f.head, int64(x.sent)+b.o.MaxRange)}
+		x.sent = small(send.To)
 		b.enqueue(p, f, x)
 		break
 	}
@@ -737,12 +819,14 @@ const thankMost = 5
 // thank tells a peer that we have what it sent, of feeds of which nothing more is on its way: a note while messages follow
 // would have it send them again.
 func (b *Brain) thank(p *peer) {
-	for f := range p.thanks {
-		if x := p.feeds[f]; x != nil && f.head == p.clock[f.id] && x.told != f.head {
-			b.say(p, f, x.rx)
+	for _, f := range p.thanks {
+		x := b.at(p, f)
+		if x.is&isThanks != 0 && f.head == int64(x.has) && int64(x.told) != f.head {
+			b.say(p, f, x.is&isRx != 0)
 		}
+		x.is &^= isThanks
 	}
-	clear(p.thanks)
+	p.thanks = nil
 }
 
 // Holds notes that a peer was seen to have a feed up to a sequence that we sent it.
@@ -751,8 +835,8 @@ func (b *Brain) Holds(id, feed identity.ID, seq int64) {
 	if p == nil || f == nil || !b.shared(f, p) {
 		return
 	}
-	if x := p.feeds[f]; x != nil && x.sent >= seq && p.clock[feed] < seq && p.clock[feed] != None {
-		p.clock[feed] = seq
+	if x := b.at(p, f); x.is&isOpen != 0 && int64(x.sent) >= seq && int64(x.has) < seq && x.has != None {
+		x.knows(seq)
 	}
 }
 
@@ -760,10 +844,10 @@ func (b *Brain) Holds(id, feed identity.ID, seq int64) {
 // go when the feed has news or the peer asks again.
 func (b *Brain) Unsent(id, feedID identity.ID, from int64) {
 	if p, f := b.peers[id], b.feeds[feedID]; p != nil && f != nil {
-		if x := p.feeds[f]; x != nil {
-			x.sent = min(x.sent, from-1)
-			if x.queued {
-				x.queued = false
+		if x := b.at(p, f); x.is&isOpen != 0 {
+			x.sent = min(x.sent, small(from-1))
+			if x.is&isQueued != 0 {
+				x.is &^= isQueued
 				p.queue = slices.DeleteFunc(p.queue, func(q *feed) bool { return q == f })
 			}
 		}
@@ -772,8 +856,12 @@ func (b *Brain) Unsent(id, feedID identity.ID, from int64) {
 
 // Claimed is the highest sequence that a connected peer says it has of a feed, and how many say that they have any.
 func (b *Brain) Claimed(feed identity.ID) (seq int64, peers int) {
+	f := b.feeds[feed]
+	if f == nil {
+		return 0, 0
+	}
 	for _, p := range b.order {
-		if s := p.clock[feed]; s > 0 {
+		if s := p.has(f); s > 0 {
 			seq = max(seq, s)
 			peers++
 		}
@@ -791,9 +879,9 @@ func (b *Brain) Head(feed identity.ID) int64 {
 
 // Size is how many entries the brain's tables have, for tests of whether they grow.
 func (b *Brain) Size() int {
-	n := len(b.feeds) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.waiting) + len(b.doubted)
+	n := len(b.feeds) + len(b.list) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.waiting) + len(b.doubted)
 	for _, p := range b.order {
-		n += len(p.clock) + len(p.feeds) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
+		n += len(p.table) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
 	}
 	return n
 }

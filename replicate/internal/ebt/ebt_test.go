@@ -762,8 +762,8 @@ func TestUnwantedFeedsLeaveNothing(t *testing.T) {
 		t.Errorf("%d answers", len(answer))
 	}
 	p := b.peers[id(1)]
-	if len(b.feeds)+len(p.clock)+len(p.feeds)+len(p.notes) != 0 {
-		t.Errorf("%d feeds, %d in the clock, %d exchanged", len(b.feeds), len(p.clock), len(p.feeds))
+	if len(b.feeds)+len(b.list)+len(p.table)+len(p.notes) != 0 {
+		t.Errorf("%d feeds, %d in the peer's table", len(b.feeds), len(p.table))
 	}
 }
 
@@ -817,7 +817,7 @@ func FuzzBrain(f *testing.F) {
 			for _, f := range b.feeds {
 				var asked []identity.ID
 				for _, p := range b.peers {
-					if x := p.feeds[f]; x != nil && x.rx {
+					if p.of(f).is&isRx != 0 {
 						asked = append(asked, p.id)
 					}
 				}

@@ -29,19 +29,19 @@ func (b *Brain) Claims(id identity.ID) (claims []Claim) {
 	}
 	for _, p := range b.order {
 		c := Claim{Peer: p.id, Blocked: b.o.Blocks(id, p.id)}
-		seq, said := p.clock[id]
-		if !said && !c.Blocked {
+		x := p.of(f)
+		if x.is&isKnown == 0 && !c.Blocked {
 			continue
 		}
-		c.Sequence = seq
-		if x := p.feeds[f]; x != nil {
-			c.Sending, c.Asking, c.Sent, c.Told = x.tx, x.rx, x.sent, x.told
+		c.Sequence = int64(x.has)
+		if x.is&isOpen != 0 {
+			c.Sending, c.Asking, c.Sent, c.Told = x.is&isTx != 0, x.is&isRx != 0, int64(x.sent), int64(x.told)
 		}
 		if f.source == p {
 			c.Asked = f.since
 		}
 		fail, failed := p.failed[f]
-		c.Refused, c.Stalled = fail.refused, failed && !fail.refused && seq > f.head
+		c.Refused, c.Stalled = fail.refused, failed && !fail.refused && c.Sequence > f.head
 		claims = append(claims, c)
 	}
 	return claims
@@ -50,10 +50,10 @@ func (b *Brain) Claims(id identity.ID) (claims []Claim) {
 // Missing counts what a peer says to have more of than we: the feeds, and their messages.
 func (b *Brain) Missing(id identity.ID) (feeds int, messages int64) {
 	if p := b.peers[id]; p != nil {
-		for feed, seq := range p.clock {
-			if f := b.feeds[feed]; f != nil && seq > f.head && b.shared(f, p) {
+		for i, x := range p.table {
+			if f := b.list[i]; int64(x.has) > f.head && b.shared(f, p) {
 				feeds++
-				messages += seq - f.head
+				messages += int64(x.has) - f.head
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func (b *Brain) Missing(id identity.ID) (feeds int, messages int64) {
 func (b *Brain) Stalled(id identity.ID) (feeds int) {
 	if p := b.peers[id]; p != nil {
 		for f, fail := range p.failed {
-			if !fail.refused && p.clock[f.id] > f.head && b.shared(f, p) {
+			if !fail.refused && p.has(f) > f.head && b.shared(f, p) {
 				feeds++
 			}
 		}
@@ -76,9 +76,9 @@ func (b *Brain) Stalled(id identity.ID) (feeds int) {
 func (b *Brain) Behind() (feeds int, messages int64) {
 	most := map[*feed]int64{}
 	for _, p := range b.order {
-		for id, seq := range p.clock {
-			if f := b.feeds[id]; f != nil && seq > f.head && b.shared(f, p) && !p.failed[f].refused {
-				most[f] = max(most[f], seq)
+		for i, x := range p.table {
+			if f := b.list[i]; int64(x.has) > f.head && b.shared(f, p) && !p.failed[f].refused {
+				most[f] = max(most[f], int64(x.has))
 			}
 		}
 	}
