@@ -29,6 +29,7 @@ const rooms = `
 	log                             : identity log/internal/classic
 	lan                             : identity
 	web                             : identity
+	blob                            : identity
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
 	replicate/internal/sched        : identity

@@ -1,0 +1,2 @@
+// Package blob keeps blobs: files named by the SHA-256 of their bytes.
+package blob
