@@ -28,15 +28,16 @@ const rooms = `
 	log/internal/classic            : identity
 	log                             : identity log/internal/classic
 	lan                             : identity
-	web                             : identity
+	web                             : identity blob/boxs
 	blob                            : identity
 	replicate/shs                   : identity
 	replicate/internal/ebt          : identity
 	replicate/internal/sched        : identity
 	replicate/sim                   : identity replicate/internal/ebt replicate/internal/sched
+	replicate/internal/wants        : identity
 	replicate/internal/room         : identity muxrpc internal/roomhttp
 	invite                          : identity internal/roomhttp
-	replicate                       : identity log muxrpc replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/room
+	replicate                       : identity log muxrpc blob replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/wants replicate/internal/room
 	index                           : identity log
 	api                             : identity log muxrpc replicate index lan invite private mfr
 	node                            : identity log muxrpc replicate replicate/shs index api lan web
@@ -57,6 +58,7 @@ var pure = map[string][]string{
 	"private":                  {"net", "os", "time", "github.com/dgraph-io/badger/v4"},
 	"replicate/internal/ebt":   {"net", "os", "github.com/dgraph-io/badger/v4"},
 	"replicate/internal/sched": {"net", "os", "github.com/dgraph-io/badger/v4"},
+	"replicate/internal/wants": {"net", "os", "github.com/dgraph-io/badger/v4"},
 }
 
 // clocks are what a pure package must not call of package time.

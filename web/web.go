@@ -4,10 +4,11 @@
 //
 //	any path, as a WebSocket        binary messages, of which only the bytes count: the secret handshake, then muxrpc
 //	GET /msg/ID                     {"key": ID, "value": the message as it was signed}
-//	GET /blobs/get/ID               the blob; ranges, ?contentType=TYPE, ?filename=NAME
+//	GET /blobs/get/ID               the blob; ranges, ?contentType=TYPE, ?filename=NAME; ?unbox=KEY.boxs decrypts it (package boxs)
 //
-// ID is as encodeURIComponent gives it; of a blob's, nothing has to be encoded. Answers to GET are public: nothing is decrypted, and nobody has to say who they are. That is
-// why a message is fetched by its hash only, and nothing can be listed.
+// ID is as encodeURIComponent gives it; of a blob's, nothing has to be encoded. Answers to GET are public: nobody has to say who
+// they are, and only who brings a blob's key has that blob decrypted. That is why a message is fetched by its hash only, and
+// nothing can be listed.
 //
 // # What strangers' pages can do
 //
@@ -15,6 +16,8 @@
 //
 //   - A WebSocket gives a page nothing without a key: it is the secret handshake that decides. So the Origin is not looked at,
 //     and browser extensions, whose origins nobody can list, work (npm Patchfox is one).
+//   - A blob that is not held may be fetched from peers because a page asks for it: see Blobs. So a page can have something
+//     fetched, within the bounds that the node has for blobs, and find out whether it was here before.
 //   - Blobs may be read by any page (Access-Control-Allow-Origin: *, as npm ssb-ws does), messages by none.
 //   - A page whose host's name was pointed at loopback after it was loaded (DNS rebinding) is of the same origin as this port,
 //     so where only loopback is listened at, a Host that is neither an IP nor localhost is refused.
@@ -49,6 +52,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"charkha/blob/boxs"
 	"charkha/identity"
 )
 
@@ -69,8 +73,8 @@ type Options struct {
 
 // Blobs is where blobs are kept.
 type Blobs interface {
-	// Open opens a blob for reading. An error that is fs.ErrNotExist: it is not held. It may wait for it until ctx ends, which
-	// is when who asks goes away.
+	// Open opens a blob for reading. An error that is fs.ErrNotExist: it is not held. It may wait for it, for as long as it likes
+	// or until ctx ends, which is when who asks goes away.
 	Open(ctx context.Context, id identity.BlobID) (io.ReadSeekCloser, error)
 }
 
@@ -257,13 +261,21 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, text string) {
 		return
 	}
 	query := r.URL.Query()
+	var key boxs.Key
 	if query.Has("unbox") {
-		plain(w, http.StatusNotImplemented, "blobs are not decrypted here")
-		return
+		if key, err = boxs.ParseKey(query.Get("unbox")); err != nil {
+			plain(w, http.StatusBadRequest, "that is no key; unbox=KEY.boxs, as the link to the blob has it, is")
+			return
+		}
 	}
 	var blob io.ReadSeekCloser
 	if err = fs.ErrNotExist; s.o.Blobs != nil {
 		blob, err = s.o.Blobs.Open(r.Context(), id)
+	}
+	w = patient{w, http.NewResponseController(w)} // the time for a whole answer may be over
+	unreadable := func(err error) {
+		s.o.Logger.Warn("blob asked for over HTTP", "blob", id, "err", err)
+		plain(w, http.StatusInternalServerError, "the blob cannot be read; the node's log says why")
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -272,28 +284,36 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, text string) {
 	case r.Context().Err() != nil && err != nil:
 		return // who asked went away
 	case err != nil:
-		s.o.Logger.Warn("blob asked for over HTTP", "blob", id, "err", err)
-		plain(w, http.StatusInternalServerError, "the blob cannot be read; the node's log says why")
+		unreadable(err)
 		return
 	}
 	defer blob.Close()
-	if typ := query.Get("contentType"); typ != "" {
-		h.Set("Content-Type", harmless(typ))
-	} else if typ, err := guess(blob); err == nil {
-		h.Set("Content-Type", harmless(typ))
-	} else {
-		s.o.Logger.Warn("blob asked for over HTTP", "blob", id, "err", err)
-		plain(w, http.StatusInternalServerError, "the blob cannot be read; the node's log says why")
+	content, etag, cache := io.ReadSeeker(blob), id.String(), "public"
+	if query.Has("unbox") {
+		content, err = boxs.Open(blob, key)
+		etag, cache = etag+" opened", "private"
+	}
+	typ := query.Get("contentType")
+	if err == nil && typ == "" {
+		typ, err = guess(content)
+	}
+	switch {
+	case errors.Is(err, boxs.ErrDamaged):
+		plain(w, http.StatusBadRequest, "this key does not open that blob")
+		return
+	case err != nil:
+		unreadable(err)
 		return
 	}
+	h.Set("Content-Type", harmless(typ))
 	if name := query.Get("filename"); name != "" {
 		if text := mime.FormatMediaType("inline", map[string]string{"filename": name}); text != "" {
 			h.Set("Content-Disposition", text)
 		}
 	}
-	h.Set("ETag", `"`+id.String()+`"`)
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	http.ServeContent(patient{w, http.NewResponseController(w)}, r, "", time.Time{}, blob)
+	h.Set("ETag", `"`+etag+`"`)
+	h.Set("Cache-Control", cache+", max-age=31536000, immutable")
+	http.ServeContent(w, r, "", time.Time{}, content)
 }
 
 // guess tells a blob's type by its beginning.

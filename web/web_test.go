@@ -19,6 +19,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"charkha/blob/boxs"
 	"charkha/identity"
 )
 
@@ -263,7 +264,8 @@ func TestGetBlob(t *testing.T) {
 		{page, "?contentType=%22", "", 200, held[page].(string), "Content-Type: application/octet-stream"},
 		{page, "?filename=a%0d%0aX:%20%22y.png", "", 200, held[page].(string), ""},
 		{page, "?filename=photo.png", "", 200, held[page].(string), "Content-Disposition: inline; filename=photo.png"},
-		{page, "?unbox=AAAA.boxs", "", 501, "blobs are not decrypted here\n", ""},
+		{page, "?unbox=AAAA.boxs", "", 400, "that is no key; unbox=KEY.boxs, as the link to the blob has it, is\n", "Cache-Control: no-store"},
+		{page, "?unbox=" + boxs.Key{1}.Text(), "", 400, "this key does not open that blob\n", "Cache-Control: no-store"},
 		{broken, "", "", 500, "the blob cannot be read; the node's log says why\n", ""},
 		{identity.BlobID{7}, "", "", 404, "this node does not have that blob\n", "Cache-Control: no-store"},
 	} {
@@ -314,6 +316,151 @@ func TestBlobsAreClosed(t *testing.T) {
 	if resp.StatusCode != 200 || !*closed {
 		t.Errorf("%s, closed %t", resp.Status, *closed)
 	}
+}
+
+// A blob is decrypted for who brings its key, whole or in part; what is damaged ends the answer before its end.
+func TestUnbox(t *testing.T) {
+	t.Parallel()
+	plain := "\x89PNG\r\n\x1a\n" + strings.Repeat("0123456789", 10<<10)
+	key, err := boxs.KeyFor(strings.NewReader(plain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var boxed bytes.Buffer
+	if err := boxs.Seal(&boxed, strings.NewReader(plain), key); err != nil {
+		t.Fatal(err)
+	}
+	damaged, cut := identity.BlobID{5}, identity.BlobID{6}
+	bent := []byte(boxed.String())
+	bent[len(bent)/2] ^= 1
+	held := blobs{blobID: boxed.String(), damaged: string(bent), cut: boxed.String()[:boxed.Len()/2]}
+	at := begin(t, Options{Blobs: held})
+	to := func(id identity.BlobID, query string) string {
+		return "http://" + at + "/blobs/get/" + url.QueryEscape(id.String()) + "?unbox=" + query
+	}
+	for _, c := range []struct {
+		query, header, body, extra string
+		status                     int
+	}{
+		{url.QueryEscape(key.Text()), "", plain, "Content-Type: image/png", 200},
+		{key.Text(), "", plain, "Cache-Control: private, max-age=31536000, immutable", 200}, // as links have it, with "+" in it
+		{key.Text() + "&contentType=text/html", "", plain, "Content-Type: text/html", 200},
+		{key.Text(), "Range: bytes=50000-50009", plain[50000:50010], fmt.Sprintf("Content-Range: bytes 50000-50009/%d", len(plain)), 206},
+		{key.Text(), "Range: bytes=-7", plain[len(plain)-7:], "", 206},
+	} {
+		resp, body := request(t, "GET", to(blobID, c.query), c.header)
+		name, want, _ := strings.Cut(c.extra, ": ")
+		if resp.StatusCode != c.status || body != c.body || name != "" && resp.Header.Get(name) != want || resp.ContentLength != int64(len(c.body)) {
+			t.Errorf("%s %s: %s, %d bytes, %s %q", c.query, c.header, resp.Status, len(body), name, resp.Header.Get(name))
+		}
+	}
+	if resp, body := request(t, "GET", to(cut, key.Text()), ""); resp.StatusCode < 400 || len(body) > 100 {
+		t.Errorf("a blob that is cut: %s, %d bytes", resp.Status, len(body))
+	}
+	resp, err := http.Get(to(damaged, key.Text()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err == nil || !strings.HasPrefix(plain, string(got)) {
+		t.Errorf("a damaged blob: %s, %d bytes, %v", resp.Status, len(got), err)
+	}
+}
+
+// awaited is a blob that arrives when it is sent, or that the store stops waiting for.
+type awaited struct {
+	arrives chan string
+	gone    chan error // why a wait ended without it
+}
+
+func (a *awaited) begin() { a.arrives, a.gone = make(chan string), make(chan error, 1) } // in the bubble
+
+func (a *awaited) Open(ctx context.Context, id identity.BlobID) (io.ReadSeekCloser, error) {
+	select {
+	case text, ok := <-a.arrives:
+		if !ok {
+			return nil, fs.ErrNotExist
+		}
+		return openBlob{strings.NewReader(text), new(bool)}, nil
+	case <-ctx.Done():
+		a.gone <- ctx.Err()
+		return nil, ctx.Err()
+	}
+}
+
+// A blob that is not there is waited for, for as long as its store likes and who asked is there.
+func TestWaitForBlob(t *testing.T) {
+	t.Parallel()
+	ask := "GET /blobs/get/" + url.QueryEscape(blobID.String()) + " HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	for name, c := range map[string]struct {
+		status int
+		body   string
+	}{"arrives": {200, "here"}, "given up": {404, "this node does not have that blob\n"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := &awaited{}
+			inBubble(t, Options{Blobs: store}, func(t *testing.T, m *memory) {
+				store.begin()
+				conn := m.dial()
+				defer conn.Close()
+				for range 2 { // the connection is as good as before
+					io.WriteString(conn, ask)
+					time.Sleep(5 * time.Minute)
+					synctest.Wait()
+					select {
+					case err := <-store.gone:
+						t.Fatalf("the wait ended: %v", err)
+					default:
+					}
+					if c.status == 200 {
+						store.arrives <- c.body
+					} else if store.arrives != nil {
+						close(store.arrives)
+					}
+					resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					body, err := io.ReadAll(resp.Body)
+					if resp.StatusCode != c.status || string(body) != c.body || err != nil {
+						t.Errorf("%s %q %v", resp.Status, body, err)
+					}
+					if c.status != 200 {
+						return
+					}
+				}
+			})
+		})
+	}
+	t.Run("who asked leaves", func(t *testing.T) {
+		t.Parallel()
+		store := &awaited{}
+		inBubble(t, Options{Blobs: store}, func(t *testing.T, m *memory) {
+			store.begin()
+			conn := m.dial()
+			io.WriteString(conn, ask)
+			time.Sleep(time.Minute)
+			conn.Close()
+			if err := <-store.gone; !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("the node stops", func(t *testing.T) {
+		t.Parallel()
+		store := &awaited{}
+		inBubble(t, Options{Blobs: store}, func(t *testing.T, m *memory) {
+			store.begin()
+			conn := m.dial()
+			defer conn.Close()
+			io.WriteString(conn, ask)
+			time.Sleep(time.Minute)
+		})
+		if len(store.gone) != 1 {
+			t.Error("the wait goes on")
+		}
+	})
 }
 
 // A page that points its name at loopback after it was loaded is not answered; WebSockets, which need a key, are.
