@@ -24,7 +24,7 @@ var (
 )
 
 func aboutArgs(options ...muxrpc.Arg) []muxrpc.Arg {
-	return []muxrpc.Arg{{Name: "opts", Type: "object", Options: options}}
+	return []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Options: options}}
 }
 
 // about is what people say of feeds and messages, in messages {type: "about", about: DEST, FIELD: VALUE}: npm ssb-about 2 with
@@ -44,8 +44,8 @@ func (a *API) about() []muxrpc.Method {
 		{Name: "about.latestValueStream", Kind: muxrpc.Source, Doc: "what about.latestValue answers, then each time that somebody says something", Args: aboutArgs(
 			aboutKey, aboutDest, muxrpc.Arg{Name: "authorId", Type: "FeedId", Optional: true, Doc: "only what they say"}), Stream: a.latestValueStream},
 		{Name: "about.read", Kind: muxrpc.Source, Doc: "the messages that say something of it", Args: aboutArgs(aboutDest,
-			muxrpc.Arg{Name: "reverse", Type: "boolean", Optional: true}, muxrpc.Arg{Name: "limit", Type: "number", Optional: true},
-			muxrpc.Arg{Name: "live", Type: "boolean", Optional: true}, muxrpc.Arg{Name: "old", Type: "boolean", Optional: true}), Stream: a.aboutRead},
+			may("reverse", "boolean|number", "the newest first"), may("limit", "number", "most messages; -1 for all"),
+			may("live", "boolean|number", "go on with what comes"), may("old", "boolean", "false: only what comes")), Stream: a.aboutRead},
 		{Name: "aboutSelf.get", Kind: muxrpc.Async, Doc: "{name, description, image, publicWebHosting} as a feed says of itself", Args: feed, Call: a.aboutSelfGet},
 		{Name: "aboutSelf.stream", Kind: muxrpc.Source, Doc: "what aboutSelf.get answers, then each time that the feed says something", Args: feed, Stream: a.aboutSelfStream},
 		{Name: "names.get", Kind: muxrpc.Async, Doc: "{from: {to: name}}, of people in range", Call: a.namesGet},

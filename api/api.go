@@ -4,7 +4,7 @@
 // A namespace is a file: db.go and read.go (the message database), query.go (map-filter-reduce), private.go, friends.go (the follow
 // graph), about.go (profiles and names), threads.go, search.go, conn.go (connections), replicate.go, invite.go, room.go, lan.go, and for what no
 // other SSB node offers explain.go (how the node stands, and why) and charkha.go (the timeline, waiting, import and export). A
-// method's name, kind, handler and help line stand in one place, and the manifest is generated from them. What remote peers may
+// method's name, kind, handler, arguments and help line stand in one place, and the manifest is generated from them. What remote peers may
 // call lives in package replicate; every method here is refused to them.
 //
 // The package keeps no state of its own. A handler reads its arguments, asks log, index or replicate, and gives the answer
@@ -59,7 +59,39 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.invites()...)
 	all = append(all, a.room()...)
 	all = append(all, a.charkha()...)
+	for _, g := range groups {
+		all = append(all, muxrpc.Method{Kind: muxrpc.Group, Name: g[0], Doc: g[1]})
+	}
 	return all
+}
+
+// groups are what help says of the namespaces.
+var groups = [][2]string{
+	{"about", "what people say of feeds and messages"},
+	{"aboutSelf", "what feeds say of themselves"},
+	{"backlinks", "what refers to something"},
+	{"charkha", "what no other node has: how this one stands and why, import and export"},
+	{"conn", "peers and addresses"},
+	{"ebt", "which feeds are exchanged with whom"},
+	{"friends", "who follows and blocks whom"},
+	{"gossip", "peers and addresses, for older programs"},
+	{"httpInviteClient", "invites of rooms"},
+	{"invite", "invites of pubs"},
+	{"lan", "peers in the local network"},
+	{"links2", "references"},
+	{"meme", "images by their names"},
+	{"multiserver", "multiserver addresses"},
+	{"names", "what people call each other"},
+	{"plugins", "there are none"},
+	{"private", "messages that only their recipients can read"},
+	{"query", "messages through map-filter-reduce"},
+	{"replicate", "which feeds are fetched, for older programs"},
+	{"roomClient", "rooms that we are in"},
+	{"search", "messages by words, as npm ssb-search finds them"},
+	{"search2", "messages by words, the newest first"},
+	{"suggest", "people by the beginning of their names"},
+	{"tangle", "the ends of threads"},
+	{"threads", "posts and what they are answered with"},
 }
 
 // indexWait is how long an answer from the index waits for it to know what the log has: who has just published wants to see

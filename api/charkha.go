@@ -13,10 +13,11 @@ import (
 
 func (a *API) charkha() []muxrpc.Method {
 	return []muxrpc.Method{
-		{Name: "charkha.timeline", Kind: muxrpc.Source, Doc: "public posts of people in range, newest first, as KVT with the author's name; {limit}", Stream: a.timeline},
-		{Name: "charkha.wait", Kind: muxrpc.Async, Doc: "{id, seq}: answers with the sequence held when it is at least seq", Call: a.wait},
+		{Name: "charkha.timeline", Kind: muxrpc.Source, Doc: "public posts of people in range, newest first, as KVT with the author's name", Args: opts(may("limit", "integer", "most posts; -1 for all, as without it")), Stream: a.timeline},
+		{Name: "charkha.wait", Kind: muxrpc.Async, Doc: "answers with the sequence held of a feed when it is high enough", Args: opts(
+			need("id", "FeedId", "the feed"), need("seq", "integer", "the least sequence, 1 or more")), Call: a.wait},
 		{Name: "charkha.import", Kind: muxrpc.Duplex, Doc: "signed messages in, counts of what became of them out", Stream: a.importMessages, Patient: true},
-		{Name: "charkha.export", Kind: muxrpc.Source, Doc: "every message held as KVT in order of arrival, or one feed's with {id}", Stream: a.export},
+		{Name: "charkha.export", Kind: muxrpc.Source, Doc: "every message held as KVT in order of arrival, or one feed's", Args: opts(may("id", "FeedId", "only this feed, by sequence")), Stream: a.export},
 	}
 }
 

@@ -17,33 +17,35 @@ import (
 )
 
 func (a *API) conn() []muxrpc.Method {
+	kind := may("type", "string", "of which kind; they are not told apart")
+	more := may("data", "any", "what else npm ssb-conn is told of the peer; it is not looked at")
 	return []muxrpc.Method{
 		{Name: "address", Kind: muxrpc.Sync, Doc: "the multiserver addresses at which the node listens, joined by ';'", Args: addressArgs, Call: a.address},
 		{Name: "getAddress", Kind: muxrpc.Sync, Doc: "the same as address", Args: addressArgs, Call: a.address},
 		{Name: "multiserver.address", Kind: muxrpc.Sync, Doc: "the same as address", Args: addressArgs, Call: a.address},
-		{Name: "multiserver.parse", Kind: muxrpc.Sync, Doc: "(address): its alternatives, each an array of {name, data}", Call: answer1(a.parseMulti)},
+		{Name: "multiserver.parse", Kind: muxrpc.Sync, Doc: "the alternatives of an address, each an array of {name, data}", Args: args(need("address", "string", "a multiserver address")), Call: answer1(a.parseMulti)},
 
-		{Name: "conn.connect", Kind: muxrpc.Async, Doc: "connect to a multiserver address; answers when connected or says why not", Call: a.connect},
-		{Name: "conn.disconnect", Kind: muxrpc.Async, Doc: "close the connection to an address or feed id", Call: a.disconnect},
+		{Name: "conn.connect", Kind: muxrpc.Async, Doc: "connect to an address; answers when connected or says why not", Args: args(addressArg, more), Call: a.connect},
+		{Name: "conn.disconnect", Kind: muxrpc.Async, Doc: "close the connection to a peer", Args: args(peerArg), Call: a.disconnect},
 		{Name: "conn.peers", Kind: muxrpc.Source, Doc: "[[address, {key, state, ...}], ...] of the connections, whole, with each change", Stream: a.connStream(inHub)},
 		{Name: "conn.stagedPeers", Kind: muxrpc.Source, Doc: "the same of those who were found and are not connected", Stream: a.connStream(inStaging)},
 		{Name: "conn.dbPeers", Kind: muxrpc.Sync, Doc: "the same of the addresses that are remembered, once", Call: answer0(a.dbPeers)},
-		{Name: "conn.remember", Kind: muxrpc.Sync, Doc: "(address): remember it, and dial it when it is its turn", Call: a.told(func(addr identity.Address) any { a.Network.Offer(addr, replicate.KindOther, "stored"); return nil })},
-		{Name: "conn.forget", Kind: muxrpc.Sync, Doc: "(address): remember it no longer", Call: a.told(func(addr identity.Address) any { a.Network.Forget(addr); return nil })},
-		{Name: "conn.stage", Kind: muxrpc.Sync, Doc: "(address): may be dialled; answers whether it was new", Call: a.told(a.stage)},
-		{Name: "conn.unstage", Kind: muxrpc.Sync, Doc: "(address): is not there any more; answers whether it was known", Call: a.told(a.unstage)},
+		{Name: "conn.remember", Kind: muxrpc.Sync, Doc: "remember an address, and dial it when it is its turn", Args: args(peerArg, more), Call: a.told(func(addr identity.Address) any { a.Network.Offer(addr, replicate.KindOther, "stored"); return nil })},
+		{Name: "conn.forget", Kind: muxrpc.Sync, Doc: "remember an address no longer", Args: args(peerArg), Call: a.told(func(addr identity.Address) any { a.Network.Forget(addr); return nil })},
+		{Name: "conn.stage", Kind: muxrpc.Sync, Doc: "tell of an address that may be dialled; answers whether it was new", Args: args(peerArg, more), Call: a.told(a.stage)},
+		{Name: "conn.unstage", Kind: muxrpc.Sync, Doc: "an address is not there any more; answers whether it was known", Args: args(peerArg), Call: a.told(a.unstage)},
 		{Name: "conn.start", Kind: muxrpc.Sync, Doc: "dial peers again", Call: a.pause(false)},
 		{Name: "conn.stop", Kind: muxrpc.Sync, Doc: "dial no more peers until conn.start", Call: a.pause(true)},
 
 		{Name: "gossip.peers", Kind: muxrpc.Sync, Doc: "connections and known addresses, in the form of older programs", Call: answer0(a.gossipPeers)},
-		{Name: "gossip.get", Kind: muxrpc.Sync, Doc: "(feed or {key}): that peer of gossip.peers", Call: a.gossipGet},
-		{Name: "gossip.add", Kind: muxrpc.Sync, Doc: "(address): remember it; answers with the peer", Call: a.gossipAdd},
-		{Name: "gossip.remove", Kind: muxrpc.Sync, Doc: "(address or feed): remember it no longer", Call: a.gossipRemove},
-		{Name: "gossip.connect", Kind: muxrpc.Async, Doc: "connect to an address, or to a feed whose address is known", Call: a.gossipConnect},
-		{Name: "gossip.disconnect", Kind: muxrpc.Async, Doc: "the same as conn.disconnect", Call: a.disconnect},
+		{Name: "gossip.get", Kind: muxrpc.Sync, Doc: "one peer of gossip.peers", Args: args(peerArg), Call: a.gossipGet},
+		{Name: "gossip.add", Kind: muxrpc.Sync, Doc: "remember an address; answers with the peer", Args: args(peerArg, may("source", "string", "how it was found; it is not kept")), Call: a.gossipAdd},
+		{Name: "gossip.remove", Kind: muxrpc.Sync, Doc: "remember a peer's addresses no longer", Args: args(peerArg), Call: a.gossipRemove},
+		{Name: "gossip.connect", Kind: muxrpc.Async, Doc: "connect to an address, or to a feed whose address is known", Args: args(peerArg), Call: a.gossipConnect},
+		{Name: "gossip.disconnect", Kind: muxrpc.Async, Doc: "the same as conn.disconnect", Args: args(peerArg), Call: a.disconnect},
 		{Name: "gossip.reconnect", Kind: muxrpc.Sync, Doc: "close all connections, and dial anew", Call: a.gossipReconnect},
-		{Name: "gossip.enable", Kind: muxrpc.Sync, Doc: "(type): dial peers; the type is not told apart", Call: a.gossipSwitch(false, "enabled")},
-		{Name: "gossip.disable", Kind: muxrpc.Sync, Doc: "(type): dial none; the type is not told apart", Call: a.gossipSwitch(true, "disabled")},
+		{Name: "gossip.enable", Kind: muxrpc.Sync, Doc: "dial peers", Args: args(kind), Call: a.gossipSwitch(false, "enabled")},
+		{Name: "gossip.disable", Kind: muxrpc.Sync, Doc: "dial no peers", Args: args(kind), Call: a.gossipSwitch(true, "disabled")},
 		{Name: "gossip.changes", Kind: muxrpc.Source, Doc: "{type, peer}: discover, remove, connect, connect-failure, disconnect", Stream: a.gossipChanges},
 	}
 }

@@ -17,26 +17,34 @@ import (
 )
 
 func (a *API) db() []muxrpc.Method {
+	feed := args(feedArg)
 	return []muxrpc.Method{
 		{Name: "whoami", Kind: muxrpc.Sync, Doc: "the node's feed id, as {id}", Call: a.whoami},
 		{Name: "version", Kind: muxrpc.Sync, Doc: "the version of the node", Call: a.version},
-		{Name: "publish", Kind: muxrpc.Async, Doc: "sign content as the next message of the node's own feed", Call: a.publish},
-		{Name: "get", Kind: muxrpc.Async, Doc: "a message by its id; {id, meta:true} gives key and receive time too", Call: a.get},
-		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed, or false", Call: a.getLatest},
-		{Name: "latestSequence", Kind: muxrpc.Async, Doc: "the highest sequence held of a feed", Call: a.latestSequence},
+		{Name: "publish", Kind: muxrpc.Async, Doc: "sign content as the next message of the node's own feed; answers with the message", Args: args(
+			need("content", "object|string", "what to publish, with a type of 3 to 52 characters; for its recps only, if it names any; a string is content that is encrypted already")), Call: a.publish},
+		{Name: "get", Kind: muxrpc.Async, Doc: "a message's value, by its id or place", Args: args(
+			either(need("msg", "MsgId|integer|object", "the message's id, with ?unbox=KEY if need be, or its place in the log, or an object"),
+				may("id", "MsgId", "the message's id"), may("key", "MsgId", "the same"), may("meta", "boolean", "as {key, value, timestamp}"),
+				may("private", "boolean", "open it if it is encrypted for us"), may("unbox", "string", "the key with which it opens"))), Call: a.get},
+		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed as {key, value}, or false", Args: feed, Call: a.getLatest},
+		{Name: "latestSequence", Kind: muxrpc.Async, Doc: "the highest sequence held of a feed", Args: feed, Call: a.latestSequence},
 		{Name: "getVectorClock", Kind: muxrpc.Async, Doc: "{feed: highest sequence held}", Call: a.getVectorClock},
-		{Name: "getFeedState", Kind: muxrpc.Async, Doc: "{id, sequence} of the newest message held of a feed; id is null when there is none", Call: a.getFeedState},
-		{Name: "getAtSequence", Kind: muxrpc.Async, Doc: "([feed, sequence] or \"feed:sequence\"): the message there", Call: a.getAtSequence},
-		{Name: "add", Kind: muxrpc.Async, Doc: "take in a signed message that follows what is held of its feed; answers with it", Call: a.add},
+		{Name: "getFeedState", Kind: muxrpc.Async, Doc: "{id, sequence} of the newest message held of a feed; id is null when there is none", Args: feed, Call: a.getFeedState},
+		{Name: "getAtSequence", Kind: muxrpc.Async, Doc: "the message of a feed with a sequence", Args: args(
+			need("at", "array|string", "[feed, sequence] or \"feed:sequence\"")), Call: a.getAtSequence},
+		{Name: "add", Kind: muxrpc.Async, Doc: "take in a signed message that follows what is held of its feed; answers with it", Args: args(
+			need("msg", "object", "the message's value, or {value}")), Call: a.add},
 		{Name: "progress", Kind: muxrpc.Sync, Doc: "{indexes, ebt: {start, current, target}}: equal is done", Call: answer0(a.progress)},
 		{Name: "status", Kind: muxrpc.Sync, Doc: "{progress, db, sync, gossip}, in the form of npm ssb-db; charkha.status says more", Call: answer0(a.dbStatus)},
 		{Name: "rebuild", Kind: muxrpc.Async, Doc: "build the indexes anew, one after the other, but for the follow graph, which the exchange with peers needs all the time", Call: answer0(a.rebuild)},
 		{Name: "latest", Kind: muxrpc.Source, Doc: "{id, sequence, ts} of each feed held", Stream: a.latest},
 		{Name: "createSequenceStream", Kind: muxrpc.Source, Doc: "the place of the newest message in the log, -1 for none, with each change", Stream: a.createSequenceStream},
-		{Name: "createRawLogStream", Kind: muxrpc.Source, Doc: "{seq: place in the log, value: message} in the order they arrived", Stream: a.createRawLogStream},
+		{Name: "createRawLogStream", Kind: muxrpc.Source, Doc: "{seq: place in the log, value: message} in the order they arrived", Args: streamArgs("place in the log"), Stream: a.createRawLogStream},
 		{Name: "createWriteStream", Kind: muxrpc.Sink, Doc: "signed messages to take in; what is not taken is passed over", Stream: a.createWriteStream, Patient: true},
-		{Name: "createUserStream", Kind: muxrpc.Source, Doc: "the messages of one feed by sequence", Stream: a.createUserStream},
-		{Name: "createLogStream", Kind: muxrpc.Source, Doc: "all messages in the order they arrived", Stream: a.createLogStream},
+		{Name: "createUserStream", Kind: muxrpc.Source, Doc: "the messages of one feed by sequence", Args: streamArgs("sequence", need("id", "FeedId", "the feed")), Stream: a.createUserStream},
+		{Name: "createLogStream", Kind: muxrpc.Source, Doc: "all messages in the order they arrived", Args: streamArgs("time of arrival, in ms",
+			may("raw", "boolean", "as {seq: place in the log, value: message}")), Stream: a.createLogStream},
 	}
 }
 

@@ -22,11 +22,12 @@ func (a *API) explain() []muxrpc.Method {
 	return []muxrpc.Method{
 		{Name: "charkha.status", Kind: muxrpc.Async, Doc: "what the node holds, wants and is connected to, and how far it is", Call: answer0(a.status)},
 		{Name: "charkha.peers", Kind: muxrpc.Async, Doc: "connections and known addresses, as an array: how each stands, and why", Call: answer0(a.peers)},
-		{Name: "charkha.why", Kind: muxrpc.Async, Doc: "(feed): is it wanted, who has more of it than we, and why does it not come", Call: answer1(a.why)},
-		{Name: "charkha.heldBy", Kind: muxrpc.Async, Doc: "(msg): the peers that hold a message: as their vector clocks say, or as they show when asked", Call: answer1(a.heldBy)},
+		{Name: "charkha.why", Kind: muxrpc.Async, Doc: "is a feed wanted, who has more of it than we, and why does it not come", Args: args(feedArg), Call: answer1(a.why)},
+		{Name: "charkha.heldBy", Kind: muxrpc.Async, Doc: "the peers that hold a message: as their vector clocks say, or as they show when asked", Args: args(need("msg", "MsgId", "the message")), Call: answer1(a.heldBy)},
 		{Name: "charkha.rooms", Kind: muxrpc.Async, Doc: "the rooms that we are in, and who is there, as an array", Call: answer0(a.rooms)},
 		{Name: "charkha.lan", Kind: muxrpc.Async, Doc: "where the local network is searched for peers, and what is heard there", Call: answer0(a.lan)},
-		{Name: "charkha.watch", Kind: muxrpc.Source, Doc: `("status"|"peers"|"why"|"heldBy"|"rooms"|"lan", argument): that method's answer, and anew when it changes`, Stream: a.watch},
+		{Name: "charkha.watch", Kind: muxrpc.Source, Doc: "what another of these methods answers, and anew when it changes", Args: args(
+			need("what", "string", "status, peers, why, heldBy, rooms or lan"), may("about", "any", "that method's argument")), Stream: a.watch},
 	}
 }
 

@@ -17,18 +17,24 @@ import (
 )
 
 func (a *API) friends() []muxrpc.Method {
+	pair := opts(may("source", "FeedId", "who"), may("dest", "FeedId", "whom"), may("details", "boolean", "answer {response, private}"))
 	return []muxrpc.Method{
-		{Name: "friends.follow", Kind: muxrpc.Async, Doc: "publish that we follow a feed, or with {state:false} no longer", Call: a.follow},
-		{Name: "friends.block", Kind: muxrpc.Async, Doc: "publish that we block a feed, or with {state:false} no longer", Call: a.block},
-		{Name: "friends.isFollowing", Kind: muxrpc.Async, Doc: "whether {source} follows {dest}; {details} answers {response, private}", Call: a.isFollowing},
-		{Name: "friends.isBlocking", Kind: muxrpc.Async, Doc: "whether {source} blocks {dest}; {details} answers {response, private}", Call: a.isBlocking},
-		{Name: "friends.hops", Kind: muxrpc.Async, Doc: "{feed: distance from us, or from {start}}, up to {max}, with {reverse} against the follows: 0 ourselves, 1 followed, negative blocked", Call: a.hops},
-		{Name: "friends.hopStream", Kind: muxrpc.Source, Doc: "{feed: distance} of all with {old}, then of those whose distance changes; live unless {live: false}", Stream: a.hopStream},
+		{Name: "friends.follow", Kind: muxrpc.Async, Doc: "publish that we follow a feed, or no longer; answers with the message", Args: args(feedArg,
+			either(may("opts", "object", "options"), may("state", "boolean", "false: no longer"))), Call: a.follow},
+		{Name: "friends.block", Kind: muxrpc.Async, Doc: "publish that we block a feed, or no longer; answers with the message", Args: args(feedArg,
+			either(may("opts", "object", "options"), may("state", "boolean", "false: no longer"), may("reason", "any", "why, for everybody to read; a text"))), Call: a.block},
+		{Name: "friends.isFollowing", Kind: muxrpc.Async, Doc: "whether a feed follows another", Args: pair, Call: a.isFollowing},
+		{Name: "friends.isBlocking", Kind: muxrpc.Async, Doc: "whether a feed blocks another", Args: pair, Call: a.isBlocking},
+		{Name: "friends.hops", Kind: muxrpc.Async, Doc: "{feed: distance}: 0 ourselves, 1 followed, negative blocked", Args: opts(
+			may("start", "FeedId", "from whom; we, if it is missing"), may("max", "number", "the greatest distance"),
+			may("reverse", "boolean", "against the follows: who has start in reach")), Call: a.hops},
+		{Name: "friends.hopStream", Kind: muxrpc.Source, Doc: "{feed: distance} of those whose distance changes", Args: opts(liveArg, oldArg), Stream: a.hopStream},
 		{Name: "friends.graph", Kind: muxrpc.Async, Doc: "{from: {to: 1 follows, -1 blocks, -2 neither any more}}", Call: a.graph},
-		{Name: "friends.graphStream", Kind: muxrpc.Source, Doc: "what friends.graph answers with {old}, then what changes of it; live unless {live: false}", Stream: a.graphStream},
-		{Name: "friends.get", Kind: muxrpc.Async, Doc: "the graph of older programs, true follows, false blocks, null neither: all, of {source}, on {dest}, or of both", Call: a.friendsGet},
+		{Name: "friends.graphStream", Kind: muxrpc.Source, Doc: "what changes of the answer of friends.graph", Args: opts(liveArg, oldArg), Stream: a.graphStream},
+		{Name: "friends.get", Kind: muxrpc.Async, Doc: "the graph of older programs, true follows, false blocks, null neither: {from: {to}}, {to} of a source, {from} of a dest, or that of both", Args: opts(
+			may("source", "FeedId", "only who this one follows and blocks"), may("dest", "FeedId", "only who follows and blocks this one")), Call: a.friendsGet},
 		{Name: "friends.stream", Kind: muxrpc.Source, Doc: "what friends.get answers, then each change as {from, to, value}", Stream: a.friendsStream},
-		{Name: "friends.createFriendStream", Kind: muxrpc.Source, Doc: "the feeds in range, or {id, hops} of all with {meta}; live unless {live: false}", Stream: a.friendStream},
+		{Name: "friends.createFriendStream", Kind: muxrpc.Source, Doc: "the feeds in range", Args: opts(liveArg, may("meta", "boolean", "{id, hops} of all instead")), Stream: a.friendStream},
 	}
 }
 

@@ -17,10 +17,11 @@ import (
 )
 
 func (a *API) invites() []muxrpc.Method {
+	code := args(either(need("code", "string|object", "the invite, or an object"), may("invite", "string", "the invite")))
 	return []muxrpc.Method{
-		{Name: "invite.accept", Kind: muxrpc.Async, Doc: "(code): claim an invite and follow its pub; answers with the messages published, as an array", Call: a.inviteAccept},
-		{Name: "httpInviteClient.claim", Kind: muxrpc.Async, Doc: "(code): claim a room's HTTP invite; answers with the room's address", Call: a.claim},
-		{Name: "charkha.acceptInvite", Kind: muxrpc.Async, Doc: "(code): claim an invite of any kind, and tell what came of it", Call: answer1(a.accept)},
+		{Name: "invite.accept", Kind: muxrpc.Async, Doc: "claim an invite and follow its pub; answers with the messages published, as an array", Args: code, Call: a.inviteAccept},
+		{Name: "httpInviteClient.claim", Kind: muxrpc.Async, Doc: "claim a room's HTTP invite; answers with the room's address", Args: code, Call: a.claim},
+		{Name: "charkha.acceptInvite", Kind: muxrpc.Async, Doc: "claim an invite of any kind, and tell what came of it: {kind, address, already, published, connected, problem}", Args: args(need("code", "string", "the invite")), Call: answer1(a.accept)},
 	}
 }
 

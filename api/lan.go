@@ -13,6 +13,7 @@ import (
 
 // neighbours has the methods of npm ssb-lan, and those of ssb-plugins, which have nothing to do here.
 func (a *API) neighbours() []muxrpc.Method {
+	plugin := args(may("name", "string", "the plugin"), may("opts", "any", "options"))
 	var noPlugins = func(context.Context, *muxrpc.Request) (any, error) { return nil, errNoPlugins }
 	return []muxrpc.Method{
 		{Name: "lan.start", Kind: muxrpc.Sync, Doc: "look for neighbours: it is done from the start, unless the node was started with --no-lan", Call: a.lanStart},
@@ -20,10 +21,10 @@ func (a *API) neighbours() []muxrpc.Method {
 			return nil, errors.New("lan.stop is not supported: start the node with --no-lan")
 		}},
 		{Name: "lan.discoveredPeers", Kind: muxrpc.Source, Doc: "{address, verified} of each neighbour that is found", Stream: a.discoveredPeers},
-		{Name: "plugins.install", Kind: muxrpc.Source, Doc: "is not supported", Stream: func(context.Context, *muxrpc.Request, *muxrpc.Stream) error { return errNoPlugins }},
-		{Name: "plugins.uninstall", Kind: muxrpc.Source, Doc: "is not supported", Stream: func(context.Context, *muxrpc.Request, *muxrpc.Stream) error { return errNoPlugins }},
-		{Name: "plugins.enable", Kind: muxrpc.Async, Doc: "is not supported", Call: noPlugins},
-		{Name: "plugins.disable", Kind: muxrpc.Async, Doc: "is not supported", Call: noPlugins},
+		{Name: "plugins.install", Kind: muxrpc.Source, Doc: "is not supported", Args: plugin, Stream: func(context.Context, *muxrpc.Request, *muxrpc.Stream) error { return errNoPlugins }},
+		{Name: "plugins.uninstall", Kind: muxrpc.Source, Doc: "is not supported", Args: plugin, Stream: func(context.Context, *muxrpc.Request, *muxrpc.Stream) error { return errNoPlugins }},
+		{Name: "plugins.enable", Kind: muxrpc.Async, Doc: "is not supported", Args: plugin, Call: noPlugins},
+		{Name: "plugins.disable", Kind: muxrpc.Async, Doc: "is not supported", Args: plugin, Call: noPlugins},
 	}
 }
 

@@ -16,8 +16,11 @@ import (
 
 func (a *API) privates() []muxrpc.Method {
 	return []muxrpc.Method{
-		{Name: "private.publish", Kind: muxrpc.Async, Doc: "(content, recps): publish it closed for some feeds, at most 7; answers with the message", Call: a.privatePublish},
-		{Name: "private.unbox", Kind: muxrpc.Sync, Doc: "(text or message): what is in it, or false when it is not for us", Call: a.privateUnbox},
+		{Name: "private.publish", Kind: muxrpc.Async, Doc: "publish content closed for some feeds; answers with the message", Args: args(
+			need("content", "object", "what to publish, with a type of 3 to 52 characters"),
+			may("recps", "any", "the feeds that can read it, at most 7; without them, those of the content's recps")), Call: a.privatePublish},
+		{Name: "private.unbox", Kind: muxrpc.Sync, Doc: "what is in an encrypted text or message, or false when it is not for us", Args: args(
+			may("boxed", "any", "the text, or the message as {key, value, timestamp}")), Call: a.privateUnbox},
 	}
 }
 

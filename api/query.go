@@ -18,12 +18,23 @@ import (
 
 // queries are the reads by map-filter-reduce, see package mfr: npm ssb-query, ssb-backlinks, ssb-links and ssb-private.
 func (a *API) queries() []muxrpc.Method {
+	read := func(doc string, more ...muxrpc.Arg) []muxrpc.Arg {
+		return args(either(may("opts", "object|array|string", "options, or the query itself; either may be a string of JSON"), append(more,
+			may("query", "array|object|string", doc),
+			may("limit", "number", "most answers; 0 and less for all"),
+			may("reverse", "boolean", "the last ones first"),
+			may("live", "boolean", "go on with what comes"),
+			may("old", "boolean", "false: only what comes"),
+			may("sync", "boolean", "false: no {sync: true} between what is there and what comes"))...))
+	}
+	const stages = "stages of map-filter-reduce: [{$filter}, {$map}, {$reduce}, {$sort}]"
 	return []muxrpc.Method{
-		{Name: "query.read", Kind: muxrpc.Source, Doc: "({query, limit, reverse, live, old, sync} or the query): messages through map-filter-reduce, opened where they are for us", Stream: a.queryRead},
-		{Name: "query.explain", Kind: muxrpc.Sync, Doc: "the same: how it would be answered", Call: a.queryExplain},
-		{Name: "backlinks.read", Kind: muxrpc.Source, Doc: "({query: [{$filter: {dest}}], index, ...}): the messages that refer to a message, feed, blob or #hashtag, with dest and rts", Stream: a.backlinksRead},
-		{Name: "private.read", Kind: muxrpc.Source, Doc: "the same as query.read, of the private messages that are for us", Stream: a.privateRead},
-		{Name: "links2.read", Kind: muxrpc.Source, Doc: "({query, ...}): references as {source, rel, dest, ts} through map-filter-reduce", Stream: a.links2Read},
+		{Name: "query.read", Kind: muxrpc.Source, Doc: "messages through map-filter-reduce, opened where they are for us", Args: read(stages), Stream: a.queryRead},
+		{Name: "query.explain", Kind: muxrpc.Sync, Doc: "how query.read would be answered: {scan, index, gte, lte, live, old, sync}", Args: read(stages), Call: a.queryExplain},
+		{Name: "backlinks.read", Kind: muxrpc.Source, Doc: "the messages that refer to a message, feed, blob or #hashtag, with dest and rts", Args: read("[{$filter: {dest}}], and further stages",
+			may("index", "string", "the order: DTA by the time that they claim, DTS by arrival")), Stream: a.backlinksRead},
+		{Name: "private.read", Kind: muxrpc.Source, Doc: "the private messages that are for us, through map-filter-reduce", Args: read(stages), Stream: a.privateRead},
+		{Name: "links2.read", Kind: muxrpc.Source, Doc: "references as {source, rel, dest, ts} through map-filter-reduce", Args: read(stages), Stream: a.links2Read},
 	}
 }
 

@@ -20,9 +20,22 @@ import (
 // reads are the streams of messages that the index finds.
 func (a *API) reads() []muxrpc.Method {
 	return []muxrpc.Method{
-		{Name: "createFeedStream", Kind: muxrpc.Source, Doc: "all messages in the order of the times that they claim, or of arrival where that is earlier", Stream: a.createFeedStream},
-		{Name: "messagesByType", Kind: muxrpc.Source, Doc: "(type or {type}): the messages of a type in the order they arrived", Stream: a.messagesByType},
-		{Name: "links", Kind: muxrpc.Source, Doc: "{source, dest, rel}: references from a feed to a feed, message or blob, as {source, rel, dest, key}", Stream: a.links},
+		{Name: "createFeedStream", Kind: muxrpc.Source, Doc: "all messages in the order of the times that they claim, or of arrival where that is earlier", Args: streamArgs("time, in ms"), Stream: a.createFeedStream},
+		{Name: "messagesByType", Kind: muxrpc.Source, Doc: "the messages of a type in the order they arrived", Args: args(
+			either(need("select", "string|object", "the type, or an object"), standard("time of arrival, in ms", may("type", "string", "the type"))...)), Stream: a.messagesByType},
+		{Name: "links", Kind: muxrpc.Source, Doc: "references from a feed to a feed, message or blob, as {source, rel, dest, key}", Args: opts(
+			may("source", "string", "a feed's id, or @"),
+			may("dest", "string", "the id of a feed, message or blob; or of all such: @ or feed, % or msg, & or blob"),
+			may("rel", "string", "the field in which the reference stands"),
+			may("meta", "boolean", "false: no source, rel and dest"),
+			may("keys", "boolean", "false: no keys of the messages"),
+			may("values", "boolean", "the messages' values, too"),
+			may("reverse", "boolean|number", "the other way round"),
+			may("limit", "number", "most references of those that are there; -1 for all"),
+			may("live", "boolean|number", "go on with what comes"),
+			may("old", "boolean", "false: only what comes"),
+			may("sync", "boolean", "false: no {sync: true} between what is there and what comes"),
+			may("private", "boolean", "open what is encrypted for us, in the values")), Stream: a.links},
 	}
 }
 

@@ -13,14 +13,18 @@ import (
 
 // replication has the methods of npm ssb-ebt and ssb-replicate for local programs.
 func (a *API) replication() []muxrpc.Method {
+	request := args(either(need("feed", "FeedId|object", "the feed, or an object"), may("id", "FeedId", "the feed"), may("replicate", "boolean", "as want")),
+		may("want", "boolean", "false: do not fetch it"))
+	block := args(either(need("author", "FeedId|object", "whose feed, or an object"), may("from", "FeedId", "whose feed"), may("to", "FeedId", "from whom"), may("block", "boolean", "as keep")),
+		may("peer", "FeedId", "from whom"), may("keep", "boolean", "false: no longer"))
 	return []muxrpc.Method{
-		{Name: "ebt.request", Kind: muxrpc.Sync, Doc: "(feed, want): fetch a feed, or do not, whatever the follow graph says, until the node stops", Call: a.request},
-		{Name: "ebt.block", Kind: muxrpc.Sync, Doc: "(author, peer, block): keep an author's feed from a peer, or do not, until the node stops", Call: a.blockFeed},
-		{Name: "ebt.forget", Kind: muxrpc.Sync, Doc: "(feed): do not fetch it any more, until the node stops", Call: a.forgetFeed},
-		{Name: "ebt.peerStatus", Kind: muxrpc.Sync, Doc: "(feed, ours if none is given): {id, seq, peers: {peer: {seq, replicating: {tx, rx, sent, requested}}}}", Call: a.peerStatus},
-		{Name: "replicate.request", Kind: muxrpc.Sync, Doc: "the same as ebt.request; also {id, replicate}", Call: a.request},
-		{Name: "replicate.block", Kind: muxrpc.Sync, Doc: "the same as ebt.block; also {from, to, block}", Call: a.blockFeed},
-		{Name: "replicate.upto", Kind: muxrpc.Source, Doc: "{id, sequence} of each feed that is wanted; {live}", Stream: a.upto},
+		{Name: "ebt.request", Kind: muxrpc.Sync, Doc: "fetch a feed, or do not, whatever the follow graph says, until the node stops", Args: request, Call: a.request},
+		{Name: "ebt.block", Kind: muxrpc.Sync, Doc: "keep an author's feed from a peer, or no longer, until the node stops", Args: block, Call: a.blockFeed},
+		{Name: "ebt.forget", Kind: muxrpc.Sync, Doc: "do not fetch a feed any more, until the node stops", Args: args(feedArg), Call: a.forgetFeed},
+		{Name: "ebt.peerStatus", Kind: muxrpc.Sync, Doc: "{id, seq, peers: {peer: {seq, replicating: {tx, rx, sent, requested}}}} of a feed", Args: args(may("feed", "FeedId", "the feed; ours, if it is missing")), Call: a.peerStatus},
+		{Name: "replicate.request", Kind: muxrpc.Sync, Doc: "the same as ebt.request", Args: request, Call: a.request},
+		{Name: "replicate.block", Kind: muxrpc.Sync, Doc: "the same as ebt.block", Args: block, Call: a.blockFeed},
+		{Name: "replicate.upto", Kind: muxrpc.Source, Doc: "{id, sequence} of each feed that is wanted", Args: opts(may("live", "boolean", "go on with what comes")), Stream: a.upto},
 		{Name: "replicate.changes", Kind: muxrpc.Source, Doc: "{id, rate, feeds, pendingPeers, incompleteFeeds, progress, total} with each change", Stream: a.replicateChanges},
 	}
 }

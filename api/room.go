@@ -12,12 +12,13 @@ import (
 
 // room has the methods of npm ssb-room-client.
 func (a *API) room() []muxrpc.Method {
+	roomArg, alias := need("room", "FeedId", "the room's id"), need("alias", "string", "the name")
 	return []muxrpc.Method{
-		{Name: "roomClient.registerAlias", Kind: muxrpc.Async, Doc: "(room, alias): give our feed a name in a room that we are in; answers with its web address", Call: a.registerAlias},
-		{Name: "roomClient.revokeAlias", Kind: muxrpc.Async, Doc: "(room, alias): give the name up", Call: a.revokeAlias},
-		{Name: "roomClient.consumeAliasUri", Kind: muxrpc.Async, Doc: "(uri or web address of an alias): connect to the person who has it; answers with the feed id", Call: a.consumeAlias},
+		{Name: "roomClient.registerAlias", Kind: muxrpc.Async, Doc: "give our feed a name in a room that we are in; answers with its web address", Args: args(roomArg, alias), Call: a.registerAlias},
+		{Name: "roomClient.revokeAlias", Kind: muxrpc.Async, Doc: "give a name in a room up", Args: args(roomArg, alias), Call: a.revokeAlias},
+		{Name: "roomClient.consumeAliasUri", Kind: muxrpc.Async, Doc: "connect to the person who has an alias; answers with the feed id", Args: args(need("uri", "string", "the URI or web address of the alias")), Call: a.consumeAlias},
 		{Name: "roomClient.discoveredAttendants", Kind: muxrpc.Source, Doc: "{address, key, room, roomName} of each who is or comes into a room that we are in", Stream: a.discoveredAttendants},
-		{Name: "charkha.aliases", Kind: muxrpc.Async, Doc: "(room, feed): the names that a feed (ours, if none is given) has in a room; not all rooms tell", Call: a.aliases},
+		{Name: "charkha.aliases", Kind: muxrpc.Async, Doc: "the names that a feed has in a room; not all rooms tell", Args: args(roomArg, may("feed", "FeedId", "the feed; ours, if it is missing")), Call: a.aliases},
 	}
 }
 

@@ -26,13 +26,13 @@ func (a *API) search() []muxrpc.Method {
 	query := []muxrpc.Arg{{Name: "opts", Type: "string|object", Doc: "the words, or an object", Options: []muxrpc.Arg{
 		{Name: "query", Type: "string", Doc: "words of 3 letters or more, or how they begin"}, limit}}}
 	return []muxrpc.Method{
-		{Name: "search.query", Kind: muxrpc.Source, Doc: "messages that have words that begin so, as {key, value, rank}: those first to which most of the others link, then the newest", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Optional: true, Options: []muxrpc.Arg{
+		{Name: "search.query", Kind: muxrpc.Source, Doc: "messages that have words that begin so, as {key, value, rank}: those first to which most of the others link, then the newest", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Optional: true, Options: []muxrpc.Arg{
 			{Name: "query", Type: "string", Optional: true, Doc: "words of 3 letters or more, or how they begin"}, limit}}}, Stream: a.searchQuery},
-		{Name: "search2.query", Kind: muxrpc.Source, Doc: "messages that have all of some words, the newest first; of the last word the beginning is enough", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Options: []muxrpc.Arg{
+		{Name: "search2.query", Kind: muxrpc.Source, Doc: "messages that have all of some words, the newest first; of the last word the beginning is enough", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Options: []muxrpc.Arg{
 			{Name: "text", Type: "string", Doc: "the words"},
 			{Name: "limit", Type: "number", Optional: true, Doc: "most messages: 50; -1 for all"},
 			{Name: "before", Type: "MsgId", Optional: true, Doc: "go on behind this one, the last of the answers before"}}}}, Stream: a.search2Query},
-		{Name: "suggest.profile", Kind: muxrpc.Async, Doc: "people whose name begins so, as {id, name, names, image, following, matchedName}; without a text, some whom one could mean", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Optional: true, Options: []muxrpc.Arg{
+		{Name: "suggest.profile", Kind: muxrpc.Async, Doc: "people whose name begins so, as {id, name, names, image, following, matchedName}; without a text, some whom one could mean", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Optional: true, Options: []muxrpc.Arg{
 			{Name: "text", Type: "string", Optional: true, Doc: "the beginning of a name"},
 			{Name: "limit", Type: "number", Optional: true, Doc: "most people: 20"},
 			{Name: "defaultIds", Type: "array", Optional: true, Doc: "feeds to suggest without a text, instead of those who wrote last"}}}}, Call: a.suggestProfile},

@@ -41,7 +41,7 @@ var (
 // threadArgs is the one argument of threads.*: an object of all options that there are, with or without these.
 func threadArgs(with ...muxrpc.Arg) []muxrpc.Arg {
 	needed := slices.ContainsFunc(with, func(o muxrpc.Arg) bool { return !o.Optional })
-	return []muxrpc.Arg{{Name: "opts", Type: "object", Optional: !needed, Options: slices.Concat(with, threadTypes)}}
+	return []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Optional: !needed, Options: slices.Concat(with, threadTypes)}}
 }
 
 // listArgs is threadArgs of what lists threads.
@@ -61,11 +61,11 @@ func (a *API) threads() []muxrpc.Method {
 		{Name: "threads.thread", Doc: "one thread as {messages, full}; of posts, unless a list says otherwise", Args: threadArgs(threadRoot, threadPrivate, threadSize), Stream: a.threadsThread},
 		{Name: "threads.threadUpdates", Doc: "the messages that come to a thread", Args: threadArgs(threadRoot, threadPrivate), Stream: a.threadsThreadUpdates},
 		{Name: "threads.hashtagCount", Doc: "how many public threads have a hashtag", Args: threadArgs(threadHashtag), Call: a.threadsHashtagCount},
-		{Name: "threads.hashtagsMatching", Doc: "[[hashtag, how many messages have it]] of those that begin so, the most common first", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Options: []muxrpc.Arg{
+		{Name: "threads.hashtagsMatching", Doc: "[[hashtag, how many messages have it]] of those that begin so, the most common first", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Options: []muxrpc.Arg{
 			{Name: "query", Type: "string", Doc: "the beginning"},
 			{Name: "limit", Type: "number", Optional: true, Doc: "most hashtags: 10"},
 		}}}, Call: a.threadsHashtagsMatching},
-		{Name: "threads.recentHashtags", Doc: "the hashtags that were used last", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Options: []muxrpc.Arg{
+		{Name: "threads.recentHashtags", Doc: "the hashtags that were used last", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Options: []muxrpc.Arg{
 			{Name: "limit", Type: "number", Doc: "most hashtags"},
 			{Name: "preserveCase", Type: "boolean", Optional: true, Doc: "as they were written last, not in lower case"},
 		}}}, Call: a.threadsRecentHashtags},
