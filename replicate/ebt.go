@@ -253,6 +253,7 @@ func (s *session) send(ctx context.Context, stream *muxrpc.Stream, wake <-chan s
 // sendRange sends messages of a feed, as long as the peer may have them.
 func (s *session) sendRange(stream *muxrpc.Stream, send ebt.Send) error {
 	n := s.n
+	defer s.sending()()
 	gate := gate{n: n, feed: send.Feed, peer: s.id}
 	for m, err := range n.o.Log.Feed(send.Feed, log.Range{From: send.From, To: send.To}) {
 		if err != nil {

@@ -164,6 +164,9 @@ func (n *Network) serveHistory(ctx context.Context, o historyOptions, req *muxrp
 		if left == 0 {
 			return nil
 		}
+		if peer != nil {
+			defer peer.sending()()
+		}
 		r := log.Range{From: next, Reverse: reverse, Limit: max(left, 0)}
 		for m, err := range n.o.Log.Feed(o.ID, r) {
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"charkha/blob"
 	"charkha/identity"
 	"charkha/log"
 	"charkha/muxrpc"
@@ -48,6 +49,16 @@ type Options struct {
 	// Masters are keys whose holders are served as local programs are, like those who hold Key itself: every method is theirs,
 	// and nothing is replicated with them over the connections that they make. A block does not keep them out.
 	Masters []identity.ID
+
+	// Blobs holds the blobs that are exchanged with peers. nil: none are, and peers are told so. BlobMax is its Options.Max, 0 for
+	// the default of 5 MiB: peers that say to have more bytes of one blob are not asked for it.
+	Blobs   *blob.Store
+	BlobMax int64
+	// BlobSympathy is how many hops away somebody may be for whom a blob is fetched that we do not want: 0 is 3, below 0 nobody.
+	BlobSympathy int
+	// BlobRate bounds the bytes of blobs a second from and to each peer. 0 is no bound: the blobs that a peer asks for take turns, and give
+	// way to messages.
+	BlobRate int64
 
 	// OwnFetched is called when a peer's copy of our own feed was fetched whole, possibly often. It may be called on any
 	// goroutine, and must not wait.
@@ -94,6 +105,7 @@ type Network struct {
 	replan         chan struct{} // has one when the scheduler should be asked what to do
 	rememberedLast []byte        // what conn.json holds; schedule's
 
+	blobs   *blobs // nil: none are exchanged
 	tunnels room.Server
 	nobody  *muxrpc.Registry // without methods
 
@@ -156,6 +168,12 @@ func New(o Options) (*Network, error) {
 	}
 	n.openSchedule()
 	n.brain = ebt.New(ebt.Options{Self: n.self, Blocks: o.Graph.Blocks})
+	if o.Blobs != nil {
+		if n.o.BlobMax <= 0 {
+			n.o.BlobMax = blob.DefaultMax
+		}
+		n.blobs = n.newBlobs()
+	}
 	n.live.feeds = map[identity.ID]map[*liveSub]struct{}{}
 	return n, nil
 }
@@ -284,6 +302,12 @@ func (n *Network) Run(ctx context.Context) error {
 			n.regraph()
 		}
 	})
+	if n.blobs != nil {
+		g.Go(func() error {
+			n.blobs.run(ctx)
+			return nil
+		})
+	}
 	g.Go(func() error {
 		ticker := time.NewTicker(tickEvery)
 		defer ticker.Stop()

@@ -125,7 +125,7 @@ func startNode(t *testing.T, n byte, graph *fakeGraph, o nodeOptions) *testNode 
 	if o.noEBT {
 		methods = slices.DeleteFunc(methods, func(m muxrpc.Method) bool { return m.Name == "ebt.replicate" })
 	}
-	r, err := muxrpc.NewRegistry(methods)
+	r, err := muxrpc.NewRegistry(methods, net.BlobMethods())
 	if err != nil {
 		t.Fatal(err)
 	}

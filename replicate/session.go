@@ -13,6 +13,7 @@ import (
 	"charkha/identity"
 	"charkha/muxrpc"
 	"charkha/replicate/internal/sched"
+	"charkha/replicate/internal/wants"
 	"charkha/replicate/shs"
 )
 
@@ -32,6 +33,11 @@ type session struct {
 
 	stalled bool // as the scheduler was told; watch's
 
+	blobRoom chan struct{} // has one when the peer has read something of createWants
+	serving  chan struct{} // holds one for each blob that is being sent
+	blobTurn chan struct{} // holds one while a chunk of a blob is being sent
+	blobPace pacer         // of whose turn it is
+
 	mu      sync.Mutex
 	room    *roomState    // nil: not a room, as far as we know
 	pinged  bool          // rtt and skew are measured
@@ -42,6 +48,8 @@ type session struct {
 	changed chan struct{} // closed and made anew when the graph changed
 	err     error         // why it ended
 	held    map[identity.ID]shown
+	busy    int           // how many send messages now
+	quiet   chan struct{} // closed when none do; nil: none ever did
 }
 
 // streamBuffer is how much of an EBT or history stream may wait while the log takes in what came before: enough for Append to
@@ -55,6 +63,8 @@ func (n *Network) newSession(conn *shs.Conn, addr identity.Address, outgoing boo
 	s := &session{
 		n: n, id: conn.Remote(), remote: conn.RemoteAddr().String(), addr: addr, outgoing: outgoing, since: n.o.Now(),
 		done: make(chan struct{}), opened: make(chan struct{}), changed: make(chan struct{}),
+		blobRoom: make(chan struct{}, 1), serving: make(chan struct{}, maxServed), blobTurn: make(chan struct{}, 1),
+		blobPace: pacer{rate: n.o.BlobRate},
 	}
 	s.conn = muxrpc.New(conn, muxrpc.Options{StreamBuffer: streamBuffer, Registry: n.peers, Anonymous: true, Peer: s, Logger: n.log})
 	return s
@@ -112,6 +122,13 @@ func (s *session) run(ctx context.Context) {
 	n.log.Info("connected", "peer", s.id, "outgoing", s.outgoing)
 	ctx, cancel := context.WithCancel(ctx)
 	var g errgroup.Group
+	if x := n.blobs; x != nil {
+		x.event(func(b *wants.Brain, now time.Time) { b.Connect(now, s.id) })
+		g.Go(func() error {
+			s.hearBlobs(ctx)
+			return nil
+		})
+	}
 	g.Go(func() error {
 		defer cancel()
 		return s.conn.Run(ctx)
@@ -132,6 +149,9 @@ func (s *session) run(ctx context.Context) {
 	}
 	err := g.Wait()
 	s.end(err)
+	if x := n.blobs; x != nil {
+		x.event(func(b *wants.Brain, now time.Time) { b.Disconnect(now, s.id) })
+	}
 	n.mu.Lock()
 	if n.sessions[s.id] == s {
 		delete(n.sessions, s.id)
