@@ -95,7 +95,7 @@ func (n *Network) newBlobs() *blobs {
 	x := &blobs{
 		n: n, store: n.o.Blobs,
 		whys: map[identity.BlobID]blob.Why{}, waiting: map[identity.BlobID]*waiting{}, readers: map[identity.ID]*reader{},
-		jobs: map[uint64]*fetching{},
+		jobs:   map[uint64]*fetching{},
 		replan: make(chan struct{}, 1), saved: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 	x.brain = wants.New(wants.Options{
