@@ -61,6 +61,7 @@ func newContacts(self identity.ID, hops int) *contacts {
 func (*contacts) name() string    { return "contacts" }
 func (*contacts) version() uint32 { return 2 }
 func (*contacts) prefix() byte    { return 'K' }
+func (*contacts) kind() string    { return "contact" }
 func (c *contacts) begin()        { c.pending = c.pending[:0] }
 
 func (c *contacts) clear() {
@@ -106,9 +107,6 @@ func parseContactRow(key, value []byte) (contact, error) {
 }
 
 func (c *contacts) add(txn *badger.Txn, m *message) error {
-	if m.Type() != "contact" {
-		return nil
-	}
 	to, e, ok := parseContact(m.Content())
 	if !ok {
 		return nil

@@ -36,8 +36,9 @@ type Options struct {
 	// see opened messages: they are built anew when that changes.
 	Unbox func(m *log.Message) (content []byte, ok bool)
 
-	// fault is called before and after each commit of a view; an error stands for its failure. Tests only.
-	fault func(view string, done bool) error
+	// fault is called before and after each commit, with the names of the views that it is of; an error stands for its failure.
+	// Tests only.
+	fault func(views string, done bool) error
 	// batch is how many messages are in one transaction at most. 0: 2000.
 	batch int
 	// bulk is how many messages arrive in a second when it is a sync. 0: 2000.
@@ -59,6 +60,8 @@ type Index struct {
 	// turn is held over each batch of the front, so that a view that was behind joins it between two batches.
 	turn  sync.Mutex
 	front []*follower // the views that read the log together; all at one place
+
+	pace pace // has its own lock
 
 	again chan rebuild   // to Run
 	late  chan departure // to Run
@@ -94,6 +97,8 @@ type view interface {
 	name() string
 	version() uint32 // another one, and the view is built anew
 	prefix() byte    // of all its rows, and of nobody else's
+	// kind is the type of the only messages that it looks at, public ones; "": it looks at all.
+	kind() string
 	// load reads what is kept in memory, which is empty. errRow: a row is damaged, and the view must be built anew.
 	load(txn *badger.Txn) error
 	// begin is called before the first message of a transaction; the one before may have failed.
@@ -213,6 +218,7 @@ func Open(o Options) (*Index, error) {
 		return nil, fmt.Errorf("index: open %s (if it is damaged, delete it, and it is built anew): %w", o.Dir, err)
 	}
 	x := &Index{o: o, db: db, moved: make(chan struct{}), again: make(chan rebuild), late: make(chan departure)}
+	x.pace = pace{at: time.Now(), end: o.Log.Len(), slow: paceSlow}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
 	x.links, x.words = newLinks(), newWords()
 	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages, x.links, x.words} {
@@ -444,37 +450,147 @@ func (x *Index) takeOut(f *follower) error {
 	return f.reset()
 }
 
+// piece is messages that came one after the other, without those that no view looks at for whom it was made.
+type piece struct {
+	kinds []string   // the types that they look at; nil: all
+	from  log.Offset // where the first one may stand
+	at    log.Offset // behind the last one
+	last  identity.MsgID
+	seen  int // how many there were
+	of    []message
+}
+
+// kindsOf are the types of what views look at; nil: all messages.
+func kindsOf(views []*follower) []string {
+	kinds := make([]string, 0, len(views))
+	for _, f := range views {
+		if f.kind() == "" {
+			return nil
+		}
+		kinds = append(kinds, f.kind())
+	}
+	return kinds
+}
+
+// holds reports whether nothing was left out that views look at.
+func (p *piece) holds(views []*follower) bool {
+	if p.kinds == nil {
+		return true
+	}
+	kinds := kindsOf(views)
+	return kinds != nil && !slices.ContainsFunc(kinds, func(kind string) bool { return !slices.Contains(p.kinds, kind) })
+}
+
+// reset empties a piece, for what views look at from a place on.
+func (p *piece) reset(views []*follower, from log.Offset) {
+	clear(p.of)
+	*p = piece{kinds: kindsOf(views), from: from, at: from, of: p.of[:0]}
+}
+
+// put adds the next message.
+func (x *Index) put(p *piece, m log.Message) {
+	p.at, p.last = m.Offset()+1, m.Key()
+	p.seen++
+	if p.kinds == nil {
+		p.of = append(p.of, x.read(m))
+		return
+	}
+	// Nothing is opened here: these views look at public messages.
+	if kind := m.Type(); kind != "" && slices.Contains(p.kinds, kind) {
+		p.of = append(p.of, message{Message: m, content: m.Content(), kind: kind})
+	}
+}
+
+// full reports whether the piece is to be written.
+func (x *Index) full(p *piece) bool { return len(p.of) >= x.o.batch || p.seen >= seenMost*x.o.batch }
+
+// seenMost is how many batches of messages a piece is made of at most, if few of them are looked at.
+const seenMost = 8
+
 // follow writes what comes to the views of the front, until ctx ends.
 func (x *Index) follow(ctx context.Context, at log.Offset) error {
-	batch := make([]message, 0, x.o.batch)
-	pace := x.newPace()
+	var p piece
+	p.reset(x.frontViews(), at)
+	var took time.Duration
 	for m, err := range x.o.Log.Follow(ctx, at) {
 		if err != nil {
 			return err
 		}
-		batch = append(batch, x.read(m))
+		x.put(&p, m)
 		// Write when there is no more at once: the last message stands right before Len.
-		if len(batch) == x.o.batch || m.Offset()+1 >= x.o.Log.Len() {
-			x.turn.Lock()
-			err := writeAll(x.front, batch)
-			if err == nil {
-				x.mu.Lock()
-				x.place = m.Offset() + 1
-				x.mu.Unlock()
+		if !x.full(&p) {
+			if p.at < x.o.Log.Len() {
+				continue
 			}
-			x.turn.Unlock()
-			if err != nil {
-				return err
-			}
-			clear(batch)
-			batch = batch[:0]
-			if behind := x.o.Log.Len() - m.Offset() - 1; pace.bulk() && behind > bulkBehind*log.Offset(x.o.batch) {
-				if err := x.dismiss(ctx); err != nil {
+			if x.bulk() && p.seen < x.o.batch {
+				// A transaction costs the same for few messages and for many, and new distances are told to many.
+				if err := rest(ctx, min(max(restWhole*took, restLeast), restMost)); err != nil {
 					return err
+				}
+				if p.at < x.o.Log.Len() {
+					continue
 				}
 			}
 		}
+		began := time.Now()
+		if err := x.writeFront(ctx, &p); err != nil {
+			return err
+		}
+		took = time.Since(began)
+		if behind := x.o.Log.Len() - p.at; x.bulk() && behind > bulkBehind*log.Offset(x.o.batch) {
+			if err := x.dismiss(ctx); err != nil {
+				return err
+			}
+		}
+		p.reset(x.frontViews(), m.Offset()+1)
 	}
+	return nil
+}
+
+const (
+	// In a sync the front rests when it has caught up, this many times as long as it worked, within bounds.
+	restWhole = 10
+	restLeast = 5 * time.Millisecond
+	restMost  = 50 * time.Millisecond
+)
+
+// rest waits, or fails when ctx ends.
+func rest(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (x *Index) frontViews() []*follower {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	return x.front
+}
+
+// writeFront writes a piece to the front.
+func (x *Index) writeFront(ctx context.Context, p *piece) (err error) {
+	x.turn.Lock()
+	defer x.turn.Unlock()
+	to := p.at
+	if p.holds(x.front) {
+		err = x.writeAll(x.front, p)
+	} else {
+		// A view has come to the front that looks at what was left out.
+		for from := p.from; from < to && err == nil; {
+			from, err = x.catchUpTo(ctx, p, x.front, from, to)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.place = to
 	return nil
 }
 
@@ -482,30 +598,40 @@ const (
 	// bulkRate is how many messages arrive in a second when a sync goes on.
 	bulkRate = 2000
 	// bulkBehind is how many batches the front must be behind in a sync for the large views to leave it.
-	bulkBehind = 4
-	// bulkRest is how many times as long as they work the large views rest while a sync goes on: it needs the processor more, and
-	// what it is to fetch depends on the others.
-	bulkRest = 5
+	bulkBehind = 2
+	// The large views rest while a sync goes on: it needs the processor, and what it is to fetch depends on the others. Of a sync
+	// that does not end they see something after bulkPause; from then on they rest bulkRest times as long as they work.
+	bulkPause = 30 * time.Second
+	bulkRest  = 5
 )
 
 // pace measures how fast the log grows.
 type pace struct {
-	x    *Index
-	at   time.Time
+	mu   sync.Mutex
+	at   time.Time // of the last measurement
 	end  log.Offset
-	rate float64 // messages a second
+	slow int // how many times in a row it was slow
 }
 
-func (x *Index) newPace() *pace { return &pace{x: x, at: time.Now(), end: x.o.Log.Len()} }
+const (
+	paceEvery = 200 * time.Millisecond // how often it is measured
+	paceSlow  = 5                      // so many times in a row it is slow when a sync has ended
+)
 
 // bulk reports whether a sync goes on.
-func (p *pace) bulk() bool {
-	if d := time.Since(p.at); d >= 100*time.Millisecond || p.x.o.bulk < 1 {
-		end := p.x.o.Log.Len()
-		p.rate = float64(end-p.end) / max(d.Seconds(), 1e-9)
+func (x *Index) bulk() bool {
+	p := &x.pace
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := time.Since(p.at); d >= paceEvery || x.o.bulk < 1 {
+		end := x.o.Log.Len()
+		p.slow++
+		if float64(end-p.end)/max(d.Seconds(), 1e-9) > x.o.bulk {
+			p.slow = 0
+		}
 		p.at, p.end = time.Now(), end
 	}
-	return p.rate > p.x.o.bulk
+	return p.slow < paceSlow
 }
 
 // dismiss lets the large views leave the front; they come back when they have caught up.
@@ -513,7 +639,7 @@ func (x *Index) dismiss(ctx context.Context) error {
 	x.turn.Lock()
 	var stay, leave []*follower
 	for _, f := range x.front {
-		if f.large() {
+		if f.kind() == "" {
 			leave = append(leave, f)
 		} else {
 			stay = append(stay, f)
@@ -533,37 +659,35 @@ func (x *Index) dismiss(ctx context.Context) error {
 	}
 }
 
-// large reports whether a view costs much for each message, and nothing but questions depends on it.
-func (f *follower) large() bool {
-	switch f.view.(type) {
-	case *messages, *links, *words:
-		return true
-	}
-	return false
-}
-
 // catchUp brings views that are at one place to where the front is, and makes them a part of it.
 func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (err error) {
-	pace := x.newPace()
-	for at+log.Offset(x.o.batch) < x.frontAt() {
-		began := time.Now()
-		if at, err = x.catchUpTo(ctx, views, at, x.frontAt()); err != nil {
+	p, began := &piece{}, time.Now()
+	large := kindsOf(views) == nil
+	for {
+		for large && x.bulk() && time.Since(began) < bulkPause {
+			if err := rest(ctx, paceEvery); err != nil {
+				return err
+			}
+		}
+		if at+log.Offset(x.o.batch) >= x.frontAt() {
+			break
+		}
+		worked := time.Now()
+		if at, err = x.catchUpTo(ctx, p, views, at, x.frontAt()); err != nil {
 			return err
 		}
-		if !pace.bulk() {
+		if !large || !x.bulk() {
 			continue
 		}
-		select {
-		case <-time.After(bulkRest * time.Since(began)):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := rest(ctx, bulkRest*time.Since(worked)); err != nil {
+			return err
 		}
 	}
 	// The last pieces are written while the front waits, so that they end at one place.
 	x.turn.Lock()
 	defer x.turn.Unlock()
 	for front := x.frontAt(); at < front; {
-		if at, err = x.catchUpTo(ctx, views, at, front); err != nil {
+		if at, err = x.catchUpTo(ctx, p, views, at, front); err != nil {
 			return err
 		}
 	}
@@ -578,9 +702,9 @@ func (x *Index) frontAt() log.Offset {
 	return x.place
 }
 
-// catchUpTo writes what stands between two places, a batch at most, and returns how far that is.
-func (x *Index) catchUpTo(ctx context.Context, views []*follower, from, to log.Offset) (log.Offset, error) {
-	batch := make([]message, 0, min(log.Offset(x.o.batch), to-from))
+// catchUpTo writes what stands between two places, a piece at most, and returns how far that is.
+func (x *Index) catchUpTo(ctx context.Context, p *piece, views []*follower, from, to log.Offset) (log.Offset, error) {
+	p.reset(views, from)
 	for m, err := range x.o.Log.Arrivals(from, false) {
 		if err == nil {
 			err = ctx.Err()
@@ -588,90 +712,116 @@ func (x *Index) catchUpTo(ctx context.Context, views []*follower, from, to log.O
 		if err != nil {
 			return from, err
 		}
-		if m.Offset() >= to || len(batch) == x.o.batch {
-			to = min(to, m.Offset())
+		if m.Offset() >= to {
 			break
 		}
-		batch = append(batch, x.read(m))
+		if x.put(p, m); x.full(p) {
+			to = p.at
+			break
+		}
 	}
-	if len(batch) == 0 {
-		return to, nil
+	if p.seen == 0 {
+		return to, nil // what was there is gone for good
 	}
-	return to, writeAll(views, batch)
+	return to, x.writeAll(views, p)
 }
 
-// fewMessages are written to one view after the other; more, to all at once.
+// fewMessages are written to all views in one transaction; of more, each of the large views has one, and all are written at once.
 const fewMessages = 20
 
 // writeAll adds messages to views.
-func writeAll(views []*follower, batch []message) error {
-	write := func(f *follower) error {
-		if err := f.write(batch); err != nil {
-			return fmt.Errorf("view %s at %d: %w", f.name(), f.cursor, err)
-		}
-		return nil
-	}
-	if len(batch) <= fewMessages {
-		for _, f := range views {
-			if err := write(f); err != nil {
-				return err
-			}
-		}
-		return nil
+func (x *Index) writeAll(views []*follower, p *piece) error {
+	if len(p.of) <= fewMessages {
+		return x.write(views, p)
 	}
 	var g errgroup.Group
+	var light []*follower
 	for _, f := range views {
-		g.Go(func() error { return write(f) })
+		if f.kind() != "" {
+			light = append(light, f)
+			continue
+		}
+		g.Go(func() error { return x.write([]*follower{f}, p) })
+	}
+	if len(light) > 0 {
+		g.Go(func() error { return x.write(light, p) })
 	}
 	return g.Wait()
 }
 
-// write adds messages to the view in one transaction, in several if they are too big for one.
-func (f *follower) write(batch []message) error {
-	err := f.commit(batch)
-	if half := len(batch) / 2; half > 0 && errors.Is(err, badger.ErrTxnTooBig) {
-		if err = f.write(batch[:half]); err == nil {
-			err = f.write(batch[half:])
+// write adds messages to views in one transaction, in several if they are too big for one.
+func (x *Index) write(views []*follower, p *piece) error {
+	err := x.commit(views, p)
+	if half := len(p.of) / 2; half > 0 && errors.Is(err, badger.ErrTxnTooBig) {
+		first, second := *p, *p
+		first.of, second.of = p.of[:half:half], p.of[half:]
+		first.at, first.last = first.of[half-1].Offset()+1, first.of[half-1].Key()
+		if err = x.write(views, &first); err == nil {
+			err = x.write(views, &second)
 		}
 	}
 	return err
 }
 
-// commit adds messages to the view in one transaction.
-func (f *follower) commit(batch []message) error {
-	if err := f.x.o.fault(f.name(), false); err != nil {
-		return err
+// commit adds messages to views in one transaction.
+func (x *Index) commit(views []*follower, p *piece) error {
+	names := namesOf(views)
+	if err := x.o.fault(names, false); err != nil {
+		return fmt.Errorf("views %s at %d: %w", names, p.from, err)
 	}
-	f.begin()
-	last := &batch[len(batch)-1]
-	c := cursor{f.versionNow(), last.Offset() + 1, last.Key()}
-	f.x.emptying.RLock()
-	err := f.x.db.Update(func(txn *badger.Txn) error {
-		for i := range batch {
-			m := &batch[i]
-			if err := f.add(txn, m); err != nil {
-				return fmt.Errorf("message %s/%d: %w", m.Author().Short(), m.Sequence(), err)
+	x.emptying.RLock()
+	err := x.db.Update(func(txn *badger.Txn) error {
+		for _, f := range views {
+			if err := f.fill(txn, p); err != nil {
+				return fmt.Errorf("view %s at %d: %w", f.name(), f.cursor, err)
 			}
 		}
-		if err := f.finish(txn); err != nil {
-			return err
-		}
-		return txn.Set(f.cursorKey(), c.bytes())
+		return nil
 	})
-	f.x.emptying.RUnlock()
+	x.emptying.RUnlock()
 	if err != nil {
 		return err
 	}
-	if err := f.x.o.fault(f.name(), true); err != nil {
+	if err := x.o.fault(names, true); err != nil {
+		return fmt.Errorf("views %s at %d: %w", names, p.from, err)
+	}
+	for _, f := range views {
+		f.committed()
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, f := range views {
+		f.cursor = p.at
+	}
+	close(x.moved)
+	x.moved = make(chan struct{})
+	return nil
+}
+
+func namesOf(views []*follower) string {
+	names := make([]string, len(views))
+	for i, f := range views {
+		names[i] = f.name()
+	}
+	return strings.Join(names, " ")
+}
+
+// fill makes the rows of messages, and the cursor.
+func (f *follower) fill(txn *badger.Txn, p *piece) error {
+	f.begin()
+	for i := range p.of {
+		m := &p.of[i]
+		if kind := f.kind(); kind != "" && kind != m.Type() {
+			continue
+		}
+		if err := f.add(txn, m); err != nil {
+			return fmt.Errorf("message %s/%d: %w", m.Author().Short(), m.Sequence(), err)
+		}
+	}
+	if err := f.finish(txn); err != nil {
 		return err
 	}
-	f.committed()
-	f.x.mu.Lock()
-	defer f.x.mu.Unlock()
-	f.cursor = c.at
-	close(f.x.moved)
-	f.x.moved = make(chan struct{})
-	return nil
+	return txn.Set(f.cursorKey(), cursor{f.versionNow(), p.at, p.last}.bytes())
 }
 
 // Cursor is the place in the log up to which every view has seen everything.

@@ -27,6 +27,7 @@ func newLinks() *links { return &links{seen: map[string]struct{}{}} }
 func (*links) name() string                   { return "links" }
 func (*links) version() uint32                { return 1 }
 func (*links) prefix() byte                   { return 'L' }
+func (*links) kind() string                   { return "" }
 func (v *links) begin()                       { v.sets.begin() }
 func (v *links) committed()                   { v.sets.committed() }
 func (v *links) clear()                       { v.sets.clear() }

@@ -48,6 +48,7 @@ func newMessages() *messages {
 func (*messages) name() string    { return "messages" }
 func (*messages) version() uint32 { return 3 }
 func (*messages) prefix() byte    { return 'T' }
+func (*messages) kind() string    { return "" }
 
 func (v *messages) clear() {
 	v.mu.Lock()

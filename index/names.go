@@ -20,6 +20,7 @@ type names struct{ stateless }
 func (names) name() string    { return "names" }
 func (names) version() uint32 { return 3 }
 func (names) prefix() byte    { return 'N' }
+func (names) kind() string    { return "about" }
 
 // Field is what people say of people.
 type Field byte
@@ -47,9 +48,6 @@ func nameKey(feed identity.ID, field Field, author identity.ID) []byte {
 }
 
 func (names) add(txn *badger.Txn, m *message) error {
-	if m.Type() != "about" {
-		return nil
-	}
 	feed, said, ok := aboutOf(m.Content())
 	if !ok {
 		return nil

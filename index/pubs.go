@@ -26,6 +26,7 @@ func newPubs() *pubs { return &pubs{changed: make(chan struct{})} }
 func (*pubs) name() string    { return "pubs" }
 func (*pubs) version() uint32 { return 1 }
 func (*pubs) prefix() byte    { return 'P' }
+func (*pubs) kind() string    { return "pub" }
 func (p *pubs) begin()        { p.added = false }
 
 func (p *pubs) committed() {
@@ -39,9 +40,6 @@ func (p *pubs) committed() {
 }
 
 func (p *pubs) add(txn *badger.Txn, m *message) error {
-	if m.Type() != "pub" {
-		return nil
-	}
 	addr, ok := parsePub(m.Content())
 	if !ok {
 		return nil

@@ -22,6 +22,7 @@ func newWords() *words { return &words{seen: map[string]struct{}{}} }
 func (*words) name() string                   { return "words" }
 func (*words) version() uint32                { return 1 }
 func (*words) prefix() byte                   { return 'W' }
+func (*words) kind() string                   { return "" }
 func (v *words) begin()                       { v.sets.begin() }
 func (v *words) committed()                   { v.sets.committed() }
 func (v *words) clear()                       { v.sets.clear() }
