@@ -63,6 +63,8 @@ type peer struct {
 	lazyAt   time.Time // when they were last said
 	thanks   []*feed   // that it sent messages of, and may be told that we have them; those in whose state isThanks is
 	thankAt  time.Time // at the latest
+	remind   []*feed   // that it may have lost messages of, since remindAt; those in whose state isRemind is
+	remindAt time.Time
 	queue    []*feed   // with messages to send
 	lastNews time.Time // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
@@ -91,6 +93,7 @@ const (
 	isQueued                   // it is in peer.queue
 	isLazy                     // it is in peer.lazy
 	isThanks                   // it is in peer.thanks
+	isRemind                   // it is in peer.remind
 )
 
 func (x *state) set(f flags, on bool) {
@@ -437,6 +440,13 @@ func (x *state) forget() {
 func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
 	seq := note.Sequence()
 	x := b.at(p, f)
+	if x.is&isOpen != 0 && seq != None && int64(x.sent) > seq && !note.Receive() && x.is&isRemind == 0 {
+		if len(p.remind) == 0 {
+			p.remindAt = now
+		}
+		x.is |= isRemind
+		p.remind = append(p.remind, f)
+	}
 	first := x.has == None // what it was told while it said None it has not kept
 	x.knows(seq)
 	if x.is&isOpen == 0 {
@@ -671,6 +681,7 @@ func (b *Brain) Tick(now time.Time) {
 		if len(p.lazy) > 0 {
 			b.wake(p)
 		}
+		b.reminders(now, p)
 	}
 	// First all that stalls is found, then others are asked: whom depends on who lets us wait.
 	var stalled, slow []*feed
@@ -829,6 +840,24 @@ func (b *Brain) thank(p *peer) {
 	p.thanks = nil
 }
 
+// reminders tells a peer once more what we have of feeds that it may have lost messages of: it has said since that it has less
+// than we sent it, and not to send more. Two who send it the same messages at once lose some of them for it, if it runs ssb-db2 8
+// (throttle-batch.js, where one duplicate spoils all of a feed that came with it), and tell it nothing new ever after
+// (epidemic-broadcast-trees 9, events.js, asks nobody who was told to stop, unless he speaks of the feed again).
+func (b *Brain) reminders(now time.Time, p *peer) {
+	if len(p.remind) == 0 || now.Sub(p.remindAt) < b.o.StallAfter {
+		return
+	}
+	for _, f := range p.remind {
+		x := b.at(p, f)
+		if x.is&(isOpen|isRemind|isTx) == isOpen|isRemind && x.has != None && int64(x.has) < f.head && int64(x.told) == f.head {
+			b.say(p, f, x.is&isRx != 0)
+		}
+		x.is &^= isRemind
+	}
+	p.remind = nil
+}
+
 // Holds notes that a peer was seen to have a feed up to a sequence that we sent it.
 func (b *Brain) Holds(id, feed identity.ID, seq int64) {
 	p, f := b.peers[id], b.feeds[feed]
@@ -881,7 +910,7 @@ func (b *Brain) Head(feed identity.ID) int64 {
 func (b *Brain) Size() int {
 	n := len(b.feeds) + len(b.list) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.waiting) + len(b.doubted)
 	for _, p := range b.order {
-		n += len(p.table) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
+		n += len(p.table) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.remind) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
 	}
 	return n
 }

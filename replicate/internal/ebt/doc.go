@@ -29,6 +29,8 @@
 //     said at most every LazyEvery.
 //   - Who sent us messages is told, a second after the last of them, that we have them: else it does not know who holds what it
 //     sent, and at the next connection both sides would say all of it anew. JS peers understand such a note and send none.
+//   - Who says that it has less of a feed than we sent it, and wants no more, is told once more what we have, StallAfter later: it
+//     may have lost messages. ssb-db2 8 does, when two peers send it the same at once, and would never ask again.
 //   - A feed is exchanged with a peer only if it is wanted and its author does not block the peer.
 //   - Nothing is kept about feeds that are not wanted, however many a peer names: they are answered with -1, as long as the
 //     answers are taken. Nor is it remembered how far a peer has a feed that is not exchanged with it, so that the feed is spoken

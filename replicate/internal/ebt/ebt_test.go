@@ -669,6 +669,53 @@ func TestSendersLearnWhatArrived(t *testing.T) {
 	}
 }
 
+// A peer that says to have less than it was sent, and wants no more, is told once more what there is, and not before it had time to
+// get it from somebody else.
+func TestWhoLostMessagesIsReminded(t *testing.T) {
+	us, peer, feed := New(Options{}), id(2), id(9)
+	now := epoch
+	us.Want(now, feed, true)
+	us.Stored(now, feed, 4, identity.ID{})
+	us.Connect(now, peer, nil, false)
+	us.Next(now, peer)
+	us.Notes(now, peer, Notes{feed: MakeNote(0, true)})
+	if _, send, _ := us.Next(now, peer); send != (Send{Feed: feed, From: 1, To: 4}) {
+		t.Fatalf("sends %+v", send)
+	}
+	wait := func(d time.Duration) Notes {
+		for end := now.Add(d); now.Before(end); {
+			now = now.Add(2500 * time.Millisecond)
+			us.Tick(now)
+			for _, woken := range us.Woken() {
+				if notes, send, _ := us.Next(now, woken); send.To > 0 {
+					t.Fatalf("sends %+v", send)
+				} else if notes != nil {
+					return notes
+				}
+			}
+		}
+		return nil
+	}
+	us.Notes(now, peer, Notes{feed: MakeNote(2, false)})
+	said := now
+	if notes := wait(time.Minute); notes[feed].Sequence() != 4 || now.Sub(said) < 10*time.Second {
+		t.Fatalf("reminded %v after %v", notes, now.Sub(said))
+	}
+	if notes := wait(time.Hour); notes != nil {
+		t.Fatalf("reminded again: %v", notes)
+	}
+	us.Notes(now, peer, Notes{feed: MakeNote(2, true)})
+	if _, send, _ := us.Next(now, peer); send != (Send{Feed: feed, From: 3, To: 4}) {
+		t.Fatalf("asked again, sends %+v", send)
+	}
+	// It got them elsewhere.
+	us.Notes(now, peer, Notes{feed: MakeNote(2, false)})
+	us.Notes(now, peer, Notes{feed: MakeNote(4, false)})
+	if notes := wait(time.Hour); notes != nil {
+		t.Errorf("has all, and is reminded: %v", notes)
+	}
+}
+
 func TestHolds(t *testing.T) {
 	us, to, feed := New(Options{}), id(2), id(9)
 	us.Want(epoch, feed, true)
