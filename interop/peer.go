@@ -41,6 +41,7 @@ type Config struct {
 	Port        int       // 0: any free one; LAN needs 8008
 	Hops        int       // 0: two
 	HistoryOnly bool      // replicates with createHistoryStream, without EBT
+	Blobs       int64     // most bytes of a blob that is taken in; 0: that of the plugin, 5 MiB, and DB2 takes none
 	Rooms       bool      // DB2: is a client of rooms
 	Invites     bool      // Server: makes and takes invites
 	Apps        bool      // Server: has the plugins that apps ask for
@@ -115,6 +116,9 @@ func Start(t testing.TB, c Config) *Peer {
 	}
 	if c.Hops != 0 {
 		config["hops"] = c.Hops
+	}
+	if c.Blobs != 0 {
+		config["blobs"] = c.Blobs
 	}
 	if c.Rooms {
 		config["rooms"] = true

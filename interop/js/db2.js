@@ -6,7 +6,7 @@ const pull = require('pull-stream')
 const SecretStack = require('secret-stack')
 const { where, author, toPullStream } = require('ssb-db2/operators')
 const { reEncrypt } = require('ssb-db2/indexes/private')
-const { collect, common, config, freePort, report, serve, stack, until } = require('./lib/driver')
+const { blobs, collect, common, config, freePort, report, serve, stack, until } = require('./lib/driver')
 
 async function main () {
   const c = config()
@@ -19,6 +19,7 @@ async function main () {
     .use(require('ssb-friends'))
     .use(require('ssb-conn'))
   if (c.ebt) Stack.use(require('ssb-ebt'))
+  if (c.blobs) Stack.use(require('ssb-blobs'))
   const settings = Object.assign(stack(c), { db2: { addBatchThrottle: 20 } })
   if (c.rooms) {
     Stack.use(require('ssb-room-client'))
@@ -61,6 +62,7 @@ async function main () {
       .map(reEncrypt).sort((a, b) => a.value.sequence - b.value.sequence),
     connect: (address, cb) => sbot.conn.connect(address, cb)
   })
+  if (c.blobs) Object.assign(commands, blobs(c, sbot))
   if (c.rooms) {
     const met = new Map() // room -> ids that were ever in it, as ssb-room-client tells ssb-conn
     pull(sbot.roomClient.discoveredAttendants(), pull.drain(({ room, key }) => {

@@ -4,7 +4,7 @@
 // With apps it also listens at dir/socket.
 
 const { createRequire } = require('module')
-const { call, collect, common, config, freePort, serve, stack } = require('./lib/driver')
+const { blobs, call, collect, common, config, freePort, serve, stack } = require('./lib/driver')
 
 const inside = createRequire(require.resolve('ssb-server')) // its own versions of its plugins
 const ref = inside('ssb-ref')
@@ -49,6 +49,7 @@ async function main () {
       sbot.gossip.connect(address, cb)
     }
   })
+  Object.assign(commands, blobs(c, sbot))
   if (c.invites) {
     // createInvite(uses | {uses, modern, ...}) and acceptInvite(code) are those of npm ssb-invite.
     commands.createInvite = (opts) => call(sbot.invite.create, opts)

@@ -8,6 +8,7 @@
 //
 // Whatever libraries print goes to stderr. A peer ends when its stdin does, so none outlives the test that started it.
 
+const crypto = require('crypto')
 const fs = require('fs')
 const net = require('net')
 const path = require('path')
@@ -36,6 +37,7 @@ function say (line) {
 //   host  where it listens: 127.0.0.1, or apart another
 //   hops  how far to replicate, 2
 //   ebt   false: replicate with createHistoryStream only
+//   blobs    most bytes of a blob that is taken in; db2.js takes none without it
 //   rooms    true: db2.js is a client of rooms
 //   invites  true: server.js makes and takes invites
 //   apps     true: server.js has the plugins that apps ask for: queries, links, names, search and the like
@@ -70,6 +72,7 @@ function stack (c) {
     friends: { hops: c.hops },
     replicate: { hops: c.hops },
     gossip: { friends: false, seed: false, local: !!c.lan, global: !!c.lan, autoPopulate: false, pub: false },
+    blobs: Object.assign({ stingy: false }, c.blobs ? { max: c.blobs } : null),
     conn: { autostart: !!(c.lan || c.auto), hops: c.hops, populatePubs: false },
     logging: { level: 'error' }
   }
@@ -198,6 +201,47 @@ function common (c, peer) {
   return commands
 }
 
+// blobs makes the commands of a peer that keeps blobs.
+function blobs (c, sbot) {
+  const size = (id) => call(sbot.blobs.size, id)
+  const commands = {
+    // addBlobs(count, size) adds blobs of random bytes and returns their ids.
+    addBlobs: async (count, size) => {
+      const ids = []
+      for (let i = 0; i < count; i++) {
+        const bytes = crypto.randomBytes(size)
+        const parts = [] // of odd lengths, as files are read
+        for (let at = 0; at < bytes.length; at += 100003) parts.push(bytes.slice(at, at + 100003))
+        ids.push(await call((cb) => pull(pull.values(parts), sbot.blobs.add(cb))))
+      }
+      return ids
+    },
+    // wantBlobs(ids) wants them and does not wait.
+    wantBlobs: (ids) => { for (const id of ids) sbot.blobs.want(id, () => {}) },
+    pushBlob: (id) => call(sbot.blobs.push, id),
+    // waitBlobs(ids, timeout) waits until all are there, and says which are not those bytes.
+    waitBlobs: async (ids, timeout = 60e3) => {
+      const left = new Set(ids)
+      await until('blobs', timeout, async () => {
+        for (const id of left) {
+          if (!await call(sbot.blobs.has, id)) return undefined
+          left.delete(id)
+        }
+        return true
+      }).catch((err) => { throw new Error(`${err.message}, ${left.size} of ${ids.length} are missing`) })
+      const wrong = []
+      for (const id of ids) {
+        const hash = crypto.createHash('sha256')
+        await call((cb) => pull(sbot.blobs.get(id), pull.drain((part) => { hash.update(part) }, cb)))
+        if (`&${hash.digest('base64')}.sha256` !== id) wrong.push(id)
+      }
+      return wrong
+    },
+    blobSize: size
+  }
+  return commands
+}
+
 // serve says that the peer is ready and answers commands until stdin ends or the peer was closed.
 async function serve (commands) {
   let closing = false
@@ -229,4 +273,4 @@ async function serve (commands) {
   say(Object.assign({ ready: true }, commands.whoami()))
 }
 
-module.exports = { call, collect, common, config, connections, freePort, report, serve, stack, until }
+module.exports = { blobs, call, collect, common, config, connections, freePort, report, serve, stack, until }
