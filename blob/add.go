@@ -117,7 +117,10 @@ func (s *Store) keep(f *os.File, b *booking) (info Info, err error) {
 		return Info{}, fmt.Errorf("blob %s: %w", b.id, err)
 	}
 	path := s.path(b.id)
-	err = s.disk.rename(f.Name(), path)
+	err = s.makeShard(b.id[0])
+	if err == nil {
+		err = s.disk.rename(f.Name(), path)
+	}
 	if err == nil {
 		err = s.disk.syncDir(filepath.Dir(path))
 	}

@@ -190,7 +190,6 @@ func (s *Store) scan(each func(identity.BlobID)) error {
 	if err != nil {
 		return err
 	}
-	var there [256]bool
 	for _, e := range folders {
 		path := filepath.Join(dir, e.Name())
 		b, ok := parseFolder(e.Name())
@@ -200,21 +199,28 @@ func (s *Store) scan(each func(identity.BlobID)) error {
 			}
 			continue
 		}
-		there[b] = true
+		s.made[b] = true
 		if err := s.scanFolder(path, b, each); err != nil {
 			return err
 		}
 	}
-	// All folders are there from now on, and their names are on disk: so Add needs to make none.
-	for n, is := range there {
-		if is {
-			continue
-		}
-		if err := s.disk.mkdir(s.folder(byte(n))); err != nil {
-			return err
-		}
+	return s.disk.syncDir(dir) // a crash may have left folders whose names are not on disk
+}
+
+// makeShard makes the folder of the blobs whose ids begin with b, when it is not there. The shard is held.
+func (s *Store) makeShard(b byte) error {
+	if s.made[b] {
+		return nil
 	}
-	return s.disk.syncDir(dir)
+	path := s.folder(b)
+	if err := s.disk.mkdir(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := s.disk.syncDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	s.made[b] = true
+	return nil
 }
 
 func (s *Store) scanFolder(path string, b byte, each func(identity.BlobID)) error {

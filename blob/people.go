@@ -19,7 +19,7 @@ type person struct {
 
 // holding is what counts for an account of the budget.
 type holding struct {
-	bytes       int64  // what is booked included
+	bytes       int64  // of the budget, what is booked included
 	first, last uint32 // the blobs, by last use; 0 is none
 }
 

@@ -18,9 +18,16 @@ type booking struct {
 	peer   uint32
 }
 
+// cost is what a blob takes of the budget: as on disk, whole blocks, one at least. So what is bounded is how many there are, too, and
+// with it memory.
+func cost(size int64) int64 {
+	const block = 4096
+	return max(1, (size+block-1)/block) * block
+}
+
 // share is how much of the budget one account may hold while others need room: an eighth, but one blob at least, and never more
 // than a half.
-func (o *Options) share() int64 { return min(max(o.Budget/8, o.Max), o.Budget/2) }
+func (o *Options) share() int64 { return min(max(o.Budget/8, cost(o.Max)), o.Budget/2) }
 
 // far is the rank of somebody who is out of range, for comparing.
 const far = math.MaxInt
@@ -71,7 +78,7 @@ func (s *Store) book(id identity.BlobID, size int64, why Why) (*booking, error) 
 	if s.bookFree(b) {
 		return b, nil
 	}
-	if size > s.o.Budget {
+	if cost(size) > s.o.Budget {
 		return nil, fmt.Errorf("blob %s: %w: %d bytes, all may have %d", id, ErrFull, size, s.o.Budget)
 	}
 	r := s.rank(why)
@@ -80,7 +87,7 @@ func (s *Store) book(id identity.BlobID, size int64, why Why) (*booking, error) 
 	stuck := map[identity.BlobID]bool{}
 	for !s.bookFree(b) {
 		s.mu.Lock()
-		leave, ok := s.plan(size, why, r, stuck)
+		leave, ok := s.plan(cost(size), why, r, stuck)
 		s.mu.Unlock()
 		if !ok {
 			return nil, fmt.Errorf("blob %s: %w: %d bytes", id, ErrFull, size)
@@ -99,13 +106,13 @@ func (s *Store) bookFree(b *booking) bool {
 	if !b.counts {
 		return true
 	}
-	if s.o.Budget > 0 && s.leaving()+b.size > s.o.Budget {
+	if s.o.Budget > 0 && s.leaving+cost(b.size) > s.o.Budget {
 		b.counts = false
 		return false
 	}
 	b.author, b.peer = s.people.use(b.why.Author), s.people.use(b.why.Peer)
-	s.people.account(accountOf(b.author, b.peer)).bytes += b.size
-	s.booked += b.size
+	s.people.account(accountOf(b.author, b.peer)).bytes += cost(b.size)
+	s.leaving += cost(b.size)
 	return true
 }
 
@@ -121,8 +128,8 @@ func (s *Store) unbookLocked(b *booking) {
 		return
 	}
 	b.counts = false
-	s.booked -= b.size
-	s.people.account(accountOf(b.author, b.peer)).bytes -= b.size
+	s.leaving -= cost(b.size)
+	s.people.account(accountOf(b.author, b.peer)).bytes -= cost(b.size)
 	s.people.release(b.author)
 	s.people.release(b.peer)
 }
@@ -157,10 +164,10 @@ func (s *Store) evictOne(id identity.BlobID) error {
 	return nil
 }
 
-// plan chooses who leaves so that size more bytes have room, in the order of leaving. It says no when that is not enough, and
+// plan chooses who leaves so that size more bytes of the budget are free, in the order of leaving. It says no when that is not enough, and
 // nobody leaves then. mu is held.
 func (s *Store) plan(size int64, why Why, r ranks, stuck map[identity.BlobID]bool) (leave []identity.BlobID, ok bool) {
-	need := s.leaving() + size - s.o.Budget
+	need := s.leaving + size - s.o.Budget
 	if need <= 0 {
 		return nil, true
 	}
@@ -185,8 +192,8 @@ func (s *Store) plan(size int64, why Why, r ranks, stuck map[identity.BlobID]boo
 		e := &s.entries[a.next]
 		if !stuck[e.id] {
 			leave = append(leave, e.id)
-			need -= int64(e.size)
-			a.held -= int64(e.size)
+			need -= cost(int64(e.size))
+			a.held -= cost(int64(e.size))
 		}
 		a.next = e.next
 		heap.Pop(&p.heap)
@@ -282,15 +289,15 @@ func (s *Store) Wants(id identity.BlobID, size int64, why Why) bool {
 	}
 	s.mu.Lock()
 	_, held := s.slots[id]
-	free := why.Own || why.Pinned || s.o.Budget == 0 || s.leaving()+size <= s.o.Budget
+	free := why.Own || why.Pinned || s.o.Budget == 0 || s.leaving+cost(size) <= s.o.Budget
 	s.mu.Unlock()
-	if held || free || size > s.o.Budget {
+	if held || free || cost(size) > s.o.Budget {
 		return !held && free
 	}
 	r := s.rank(why)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.plan(size, why, r, nil)
+	_, ok := s.plan(cost(size), why, r, nil)
 	return ok
 }
 
@@ -298,7 +305,7 @@ func (s *Store) Wants(id identity.BlobID, size int64, why Why) bool {
 // unpinned. To be called once Options.Rank can answer.
 func (s *Store) Trim() {
 	s.mu.Lock()
-	within := s.o.Budget == 0 || s.leaving() <= s.o.Budget
+	within := s.o.Budget == 0 || s.leaving <= s.o.Budget
 	s.mu.Unlock()
 	if within {
 		return

@@ -42,7 +42,7 @@ type Options struct {
 	// Max is the most bytes of one blob, at most 1 GiB; 0 is DefaultMax. What is there already stays.
 	Max int64
 	// Budget is the most bytes of all blobs that may leave again, those that are being received included; 0: no limit. Own and
-	// pinned blobs do not count. See "The budget" above.
+	// pinned blobs do not count. A blob counts in whole blocks of 4 KiB, one at least, as on disk. See "The budget" above.
 	Budget int64
 	// Rank tells how far an author is, in hops: 0 is me, -1 is out of range or unknown. nil: all are -1. It is called
 	// by Receive, Add, Wants and Trim when the budget is full, once for each author of whom something is there, and no lock is held.
@@ -80,7 +80,7 @@ type Usage struct {
 	Blobs  int64 // how many there are
 	Own    int64 // of those that never leave: own and pinned ones
 	Budget int64 // for the others; 0: no limit
-	// Free is what of the budget nobody uses; math.MaxInt64 when there is no limit.
+	// Free is what of the budget nobody uses, in whole blocks of 4 KiB; math.MaxInt64 when there is no limit.
 	Free int64
 	// Authors and Peers tell of how many bytes somebody is the author, or the peer who brought them. The zero id is nobody.
 	Authors, Peers map[identity.ID]int64
@@ -101,6 +101,7 @@ type Store struct {
 	room sync.Mutex
 	// shards are held by who makes or removes the file of a blob, or changes what is written of it, by the first byte of its id.
 	shards [256]sync.Mutex
+	made   [256]bool // the folder is there, and its name on disk; each under its shard
 	// change is held for reading from before a record is appended until memory says the same, so that who holds it for
 	// writing can write all records anew.
 	change sync.RWMutex
@@ -117,7 +118,7 @@ type Store struct {
 	news    chan struct{}
 	bytes   int64 // of all
 	fixed   int64 // of those that never leave
-	booked  int64 // of those that are being received and will count for the budget
+	leaving int64 // of those that may leave, and of what is being received: as the budget counts them
 	evicted int64
 	unsure  [256]bool // folders in which names went away since they were synced
 }
@@ -335,7 +336,8 @@ func (s *Store) count(slot uint32, sign int64) {
 		return
 	}
 	p := s.people.account(accountOf(e.author, e.peer))
-	p.bytes += n
+	p.bytes += sign * cost(int64(e.size))
+	s.leaving += sign * cost(int64(e.size))
 	if sign > 0 {
 		s.link(p, slot)
 	} else {
@@ -391,18 +393,18 @@ func (s *Store) All() iter.Seq[Info] {
 	}
 }
 
-// Follow tells of each blob that arrives, in order, until ctx or the store ends; with old of those that are there, in the order in which
+// Follow tells of each blob that arrives after the call, in order, until ctx or the store ends; with old of those that are there, in the order in which
 // they came, and then of what arrives: nothing falls in between. One that left before its turn is left out. A follower holds no more than some
 // hundred infos, however slow it is.
 func (s *Store) Follow(ctx context.Context, old bool) iter.Seq[Info] {
+	s.mu.Lock()
+	begin := s.arrived
+	s.mu.Unlock()
+	if old {
+		begin = 0
+	}
 	return func(yield func(Info) bool) {
-		s.mu.Lock()
-		cursor := s.arrived
-		s.mu.Unlock()
-		if old {
-			cursor = 0
-		}
-		for {
+		for cursor := begin; ; {
 			s.mu.Lock()
 			var some []Info
 			for i := sort.Search(len(s.order), func(i int) bool { return s.order[i].seq > cursor }); i < len(s.order) && len(some) < 256; i++ {
@@ -441,7 +443,7 @@ func (s *Store) Usage() Usage {
 	u := Usage{Bytes: s.bytes, Blobs: int64(len(s.slots)), Own: s.fixed, Budget: s.o.Budget, Free: math.MaxInt64, Evicted: s.evicted,
 		Authors: map[identity.ID]int64{}, Peers: map[identity.ID]int64{}}
 	if s.o.Budget > 0 {
-		u.Free = max(0, s.o.Budget-s.leaving())
+		u.Free = max(0, s.o.Budget-s.leaving)
 	}
 	for i := range s.people.all {
 		p := &s.people.all[i]
@@ -454,9 +456,6 @@ func (s *Store) Usage() Usage {
 	}
 	return u
 }
-
-// leaving is how many bytes count for the budget. mu is held.
-func (s *Store) leaving() int64 { return s.bytes - s.fixed + s.booked }
 
 // Pin makes a blob stay, or lets it leave again. It is durable when Pin returns. fs.ErrNotExist: it is not there.
 func (s *Store) Pin(id identity.BlobID, pinned bool) error {
