@@ -446,12 +446,9 @@ func (s *session) ingest(raws [][]byte) (refusals int, err error) {
 	})
 	s.received.Add(int64(stored))
 	n.pace.stored.Add(int64(stored))
-	n.plan(func(b *sched.Scheduler, now time.Time) {
-		b.Progress(now, s.id)
-		if stored > 0 {
-			b.News(now, s.id, stored)
-		}
-	})
+	if stored > 0 { // duplicates are no progress
+		n.plan(func(b *sched.Scheduler, now time.Time) { b.News(now, s.id, stored) })
+	}
 	n.checkOwn()
 	if s.bad(bad) {
 		return refusals, errTooBad

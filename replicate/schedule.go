@@ -211,7 +211,7 @@ func (n *Network) drop(d sched.Drop) {
 	}
 }
 
-// watch tells the scheduler who lets us wait.
+// watch tells the scheduler who lets us wait, and who says nothing.
 func (n *Network) watch() {
 	n.mu.Lock()
 	sessions := make([]*session, 0, len(n.sessions))
@@ -221,13 +221,16 @@ func (n *Network) watch() {
 	n.mu.Unlock()
 	for _, s := range sessions {
 		n.brainMu.Lock()
-		stalled := n.brain.Stalled(s.id)
+		stalled, mute := n.brain.Stalled(s.id), n.brain.Mute(s.id)
 		n.brainMu.Unlock()
-		if stalled == 0 && !s.stalled {
-			continue
+		if stalled > 0 || s.stalled {
+			s.stalled = stalled > 0
+			n.plan(func(b *sched.Scheduler, now time.Time) { b.Promised(now, s.id, stalled) })
 		}
-		s.stalled = stalled > 0
-		n.plan(func(b *sched.Scheduler, now time.Time) { b.Promised(now, s.id, stalled) })
+		if mute != s.mute {
+			s.mute = mute
+			n.plan(func(b *sched.Scheduler, now time.Time) { b.Mute(now, s.id, mute) })
+		}
 	}
 }
 

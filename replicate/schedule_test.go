@@ -146,6 +146,64 @@ func TestStallWatchdogSeesThroughChatter(t *testing.T) {
 	})
 }
 
+// Nor by sending again and again what is known.
+func TestStallWatchdogSeesThroughDuplicates(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		victim := newAuthor(8)
+		raws := victim.posts(2)
+		node := startNode(t, 1, newGraph(victim.id()), nodeOptions{mem: m})
+		echo := newHost(t, m, 3, ebtMethod(map[identity.ID]int64{victim.id(): 9}, func(ctx context.Context, s *muxrpc.Stream) {
+			for {
+				for _, raw := range raws {
+					if s.SendJSON(raw) != nil {
+						return
+					}
+				}
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+					return
+				}
+			}
+		}))
+		node.Offer(echo.addr, KindOther, "test")
+		pass(stallsWithin + time.Second)
+		node.holds(victim.id(), 2)
+		if all := echo.all(); len(all) != 1 || all[0].until.IsZero() {
+			t.Errorf("a peer that sends duplicates: %+v", all)
+		}
+	})
+}
+
+// A peer that takes our EBT call, answers pings and says nothing is dropped after some minutes, with a reason, and dialled ever less.
+func TestMutePeerIsDropped(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		node := startNode(t, 1, newGraph(), nodeOptions{mem: m})
+		takes := muxrpc.Method{Name: "ebt.replicate", Kind: muxrpc.Duplex, MaxBody: maxNotesBody, Anonymous: true,
+			Stream: func(_ context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
+				_, err := s.Recv()
+				return err
+			}}
+		mute := newHost(t, m, 3, takes, pingMethod(func() []byte { return []byte("1700000000000") }))
+		node.Offer(mute.addr, KindOther, "test")
+		pass(2*time.Minute - time.Second)
+		if p, _ := node.peer(mute.key.ID()); p.State != Connected || !strings.Contains(p.Why, "it has said nothing yet") {
+			t.Errorf("while it is waited for: %+v", p)
+		}
+		pass(2 * time.Second)
+		if all := mute.all(); len(all) != 1 || all[0].until.IsZero() {
+			t.Fatalf("it is connected still, or again: %+v", all)
+		}
+		if p, _ := node.peer(mute.key.ID()); p.State != Waiting || p.Failures != 1 || !strings.Contains(p.Why, "it said nothing for 2 min") {
+			t.Errorf("afterwards: %+v", p)
+		}
+		pass(2 * time.Hour)
+		if n := len(mute.all()); n > 7 {
+			t.Errorf("it was dialled %d times in two hours", n)
+		}
+	})
+}
+
 // When the computer wakes from sleep, what waited is dialled within seconds, and connections of before are made anew.
 func TestWakingFromSleep(t *testing.T) {
 	t.Parallel()

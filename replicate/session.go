@@ -31,7 +31,7 @@ type session struct {
 	received, sent, refused atomic.Int64
 	invalid                 atomic.Int64 // messages that nobody honest sends
 
-	stalled bool // as the scheduler was told; watch's
+	stalled, mute bool // as the scheduler was told; watch's
 
 	blobRoom chan struct{} // has one when the peer has read something of createWants
 	serving  chan struct{} // holds one for each blob that is being sent

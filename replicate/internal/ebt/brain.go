@@ -69,6 +69,7 @@ type peer struct {
 	lastNews time.Time // when it last sent something that was stored, or was asked for the first thing
 	woken    bool
 	gave     bool // something that was stored
+	spoke    bool // it said or sent anything
 	failed   map[*feed]failure
 	dropped  map[*feed]state    // ended by a None that is in notes still: the peer has not heard of it
 	owed     map[*feed]struct{} // stalled and not told by Owed yet; nil: none
@@ -397,6 +398,7 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	if p == nil {
 		return
 	}
+	p.spoke = true
 	if !p.started {
 		b.start(now, p)
 	}
@@ -511,7 +513,11 @@ func (b *Brain) enqueue(p *peer, f *feed, x *state) {
 // looked at: the feed is exchanged with the peer, and nothing that it sent of it was refused.
 func (b *Brain) Received(now time.Time, id, feed identity.ID, seq int64) bool {
 	p, f := b.peers[id], b.feeds[feed]
-	if p == nil || f == nil || !b.shared(f, p) || p.failed[f].refused {
+	if p == nil {
+		return false
+	}
+	p.spoke = true
+	if f == nil || !b.shared(f, p) || p.failed[f].refused {
 		return false
 	}
 	x := b.exchange(p, f)

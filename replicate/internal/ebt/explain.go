@@ -72,6 +72,12 @@ func (b *Brain) Stalled(id identity.ID) (feeds int) {
 	return feeds
 }
 
+// Mute reports whether a connected peer has said nothing at all yet. The first notes are said even when they are empty.
+func (b *Brain) Mute(id identity.ID) bool {
+	p := b.peers[id]
+	return p != nil && !p.spoke
+}
+
 // Behind counts what anybody connected says to have more of than we: the wanted feeds, and the messages that are missing of them.
 func (b *Brain) Behind() (feeds int, messages int64) {
 	most := map[*feed]int64{}

@@ -138,6 +138,19 @@ func TestRefusedIsDropped(t *testing.T) {
 	}
 }
 
+// A peer is mute until it says anything, even that there is nothing to say.
+func TestMute(t *testing.T) {
+	b := New(Options{Self: id(0)})
+	for n := 1; n <= 3; n++ {
+		b.Connect(epoch, id(n), nil, n > 1)
+	}
+	b.Notes(epoch, id(1), Notes{})
+	b.Received(epoch, id(2), id(9), 1)
+	if b.Mute(id(1)) || b.Mute(id(2)) || !b.Mute(id(3)) || b.Mute(id(4)) {
+		t.Errorf("who is mute: %v %v %v, and a stranger: %v", b.Mute(id(1)), b.Mute(id(2)), b.Mute(id(3)), b.Mute(id(4)))
+	}
+}
+
 // Stalled feeds are owed once, however long nobody asks what is owed.
 func TestOwedIsBounded(t *testing.T) {
 	b := New(Options{Self: id(0)})

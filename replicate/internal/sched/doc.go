@@ -15,22 +15,24 @@
 //     connection without news gives its slot up; when all have news, the longest of all does, later.
 //   - A failed address waits, longer after each failure, half of it by chance; so does a key over all of its addresses. Both
 //     survive a restart (Saved). A connection that ended at once, without news, counts as a failure.
-//   - A connection that owes feeds and transfers nothing for Options.Watchdog is dropped, and its key waits. When that
+//   - A connection that owes feeds, and from which nothing was stored for Options.Watchdog, is dropped, and its key waits. When that
 //     happens again, it is not admitted for a while either: a liar would else be back a moment later. Once is forgiven, for the
 //     link may have died without a word.
+//   - A peer that we dialled, and that takes our EBT call and says nothing for Options.Mute, is dropped, and its key waits as long.
 //   - Every table has a bound. An address that never led anywhere goes first, of those the one that failed longest ago. A flood
 //     of new ones pushes nobody out who is connected, kept, or ever was reached.
 //
 // # The path of the data
 //
 // The network reports addresses (Offer, Withdraw, Keep, Unkeep), what became of dials (Connected, Failed), what connections do
-// (News, Promised, Progress, Disconnected) and what happened to the machine (Woke) or the block list (Recheck). Then it asks Next
+// (News, Promised, Mute, Disconnected) and what happened to the machine (Woke) or the block list (Recheck). Then it asks Next
 // what to do and when to ask again. What Next gave to dial must end in Connected or Failed of that address; what it gave to drop
 // in Disconnected.
 //
-// Addresses that `pub` messages name (source "pub") are unproven until a connection was made: they are tried when a slot
-// is free and nobody is to come before them, but nobody gives a slot up for them; they are capped, not saved, and forgotten after a few
-// failures, unless nobody can be reached. That the message's author is near enough is the caller's business.
+// Addresses that `pub` messages name (source "pub") are unproven until a connection was made. They are tried when a slot is free
+// and nobody is to come before them, and else one at a time beside the slots: nobody gives a slot up for an address that may lead
+// nowhere, only for a peer that was reached. They are capped, not saved, and forgotten after a few failures, unless nobody can be
+// reached. That the message's author is near enough is the caller's business.
 //
 // # The file
 //

@@ -83,9 +83,11 @@ func (s *Scheduler) status(now time.Time, e *entry, taken int) Status {
 		}
 		if c.owes > 0 {
 			t.Why += fmt.Sprintf("; it owes us %s and sent nothing for %s",
-				times(c.owes, "feed"), about(now.Sub(later(c.owesFrom, c.progress))))
+				times(c.owes, "feed"), about(now.Sub(c.waitsFrom())))
 		} else if !c.news.IsZero() {
 			t.Why += fmt.Sprintf("; it had news %s ago", about(now.Sub(c.news)))
+		} else if c.mute {
+			t.Why += "; it has said nothing yet"
 		}
 	case p.dialling == e:
 		t.State, t.Why = Dialling, "being dialled for "+about(now.Sub(e.changed))
@@ -117,7 +119,7 @@ func (s *Scheduler) status(now time.Time, e *entry, taken int) Status {
 		t.Since = p.waiting
 		t.Why = fmt.Sprintf("waits for one of the %d slots for %s, all taken, since %s", s.o.Slots[e.kind], plural[e.kind], about(now.Sub(p.waiting)))
 		if e.unproven() {
-			t.Why += "; nobody has reached it yet, so it is tried when one is free"
+			t.Why += "; nobody has reached it yet, so it is tried when one is free, or as one of a few beside them"
 		}
 	default:
 		t.Why = "about to be dialled"

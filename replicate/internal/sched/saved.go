@@ -252,16 +252,17 @@ func Marshal(all []Saved) []byte {
 func (s *Scheduler) Saved() []Saved {
 	all := slices.Clone(s.foreign)
 	for _, e := range s.entries {
-		fromFile := e.saved.Text != ""
+		fromFile := e.saved != nil
 		switch {
 		case e.kept, fromFile && e.source != FromMessage:
 		case e.kind == LAN, e.kind == Room, e.unproven(), !e.gone.IsZero():
 			continue
 		}
-		v := e.saved
-		if !fromFile {
-			v.Text = e.addr.String()
+		v := Saved{Text: e.addr.String()}
+		if fromFile {
+			v = *e.saved
 		}
+		v.Duration = e.duration
 		v.Address, v.Kind, v.Source = e.addr, e.kind, e.source
 		if v.Type == "" && v.Source == "" || v.Type != "" && kindOf(v.Type, v.Source) != e.kind || v.Type == "" && kindOf("", v.Source) != e.kind {
 			v.Type = typeOf[e.kind]

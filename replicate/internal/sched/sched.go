@@ -57,8 +57,12 @@ type Options struct {
 	Least, MostNear, Most time.Duration
 	// Brief is how long a connection without news must hold for not to count as a failure: 0 is 20 s.
 	Brief time.Duration
+	// Mute is for how long a peer that we dialled may say nothing after it took our EBT call: 0 is 2 min. Then it is dropped, and
+	// its key waits for Penalty and longer each time.
+	Mute time.Duration
 	// Rotate is how long a peer without news keeps its slot while others wait, RotateNews how long one with news: 0 is 10 min
-	// and 1 h. The more wait for each slot, the shorter.
+	// and 1 h. The more wait for each slot, the shorter. Rotate is also for the pauses between the unproven addresses that are tried
+	// beside the slots when these are taken: for each slot one in that time, or more when many wait.
 	Rotate, RotateNews time.Duration
 	// Head is how much longer somebody with news is taken to have waited, half of it somebody known; and how much shorter an
 	// unproven address: 0 is 20 min.
@@ -86,6 +90,9 @@ const (
 	rotateLeast     = time.Minute   // nobody's slot is taken before
 	maxErrorText    = 200           // bytes kept of an error
 	maxKeptIncoming = 64            // incoming connections of kept keys that may go beyond Incoming
+	manyAddresses   = 256           // with more, they are gone through every lookEvery at most, not whenever one is due
+	lookEvery       = 250 * time.Millisecond
+	lineFor         = time.Minute // how long the order of those who wait is good
 )
 
 // entry is an address.
@@ -103,7 +110,8 @@ type entry struct {
 	err      string
 	until    time.Time // not dialled before
 	news     time.Time
-	saved    Saved // as read from the file, for what is written back
+	duration Duration // of its connections
+	saved    *Saved   // as read from the file, for what is written back; nil: it was not in the file
 }
 
 // peer is a key: with addresses, connected, or both.
@@ -114,10 +122,11 @@ type peer struct {
 	conn     *conn
 	failures int // over all addresses, since it was last connected well
 	until    time.Time
-	offences int       // how often the watchdog dropped it, since it last had news
+	offences int       // how often the watchdog dropped it, or it was mute, since it last had news
 	penalty  time.Time // not admitted before
 	forgiven time.Time // when the offences are forgotten
 	waiting  time.Time // since when it waits for a slot
+	active   bool      // it is in Scheduler.active
 }
 
 // conn is a connection.
@@ -127,30 +136,51 @@ type conn struct {
 	via      *entry // nil when they dialled
 	kind     Kind
 	news     time.Time // zero: none
-	progress time.Time
 	owes     int       // feeds
 	owesFrom time.Time // since when
 	dropping string    // Next said to drop it, for this reason
-	atFault  bool      // and it counts as a failure
+	atFault  bool      // and it counts as a failure, and as an offence
+	mute     bool      // it took our EBT call and said nothing
 	stale    bool      // it is from before we slept
 }
+
+// waitsFrom is since when a peer that owes feeds lets us wait. Only what is stored ends that: duplicates do not.
+func (c *conn) waitsFrom() time.Time { return later(c.owesFrom, c.news) }
 
 // takesSlot reports whether a connection takes a slot of its kind: we dialled it, and the operator did not ask for it.
 func (c *conn) takesSlot() bool { return c != nil && c.outgoing && c.via != nil && !c.via.kept }
 
 // Scheduler decides whom to dial. It is for one goroutine at a time.
 type Scheduler struct {
-	o       Options
-	addrs   map[identity.Address]*entry
-	entries []*entry // in the order in which they came
-	keys    map[identity.ID]*peer
-	peers   []*peer
-	foreign []Saved
-	rotated [kinds]time.Time // when a slot was last taken from somebody
-	used    [kinds]int       // slots in use, as of the last pass
-	paused  bool             // nobody is dialled
-	dirty   bool
-	again   time.Time
+	o        Options
+	entries  []*entry // in the order in which they came
+	keys     map[identity.ID]*peer
+	peers    []*peer
+	active   []*peer // those connected or being dialled, and some who were until the last pass
+	foreign  []Saved
+	rotated  [kinds]time.Time // when a slot was last taken from somebody
+	probed   [kinds]time.Time // when an unproven address was last tried beside the slots
+	paused   bool             // nobody is dialled
+	dirty    bool
+	again    time.Time
+	expireAt time.Time // when somebody may be to be forgotten; zero: never
+
+	// Who waits, in order: made anew when lineOld is set, at lookAt, and when it is older than lineFor. In between, those who are
+	// not to be dialled any more are skipped.
+	line    [kinds]line
+	lineAt  time.Time
+	lineOld bool
+	lookAt  time.Time // when somebody else may be dialled; zero: nobody waits for a time
+}
+
+// line is who waits for a slot of a kind: of each key the best address that is due, best first.
+type line struct {
+	told, unproven []candidate
+}
+
+type candidate struct {
+	e    *entry
+	rank time.Time // since when it is taken to wait
 }
 
 // Drop is a connection to close, and why, for people.
@@ -184,6 +214,7 @@ func New(now time.Time, o Options, saved []Saved) *Scheduler {
 	orDefault(&o.MostNear, 2*time.Minute)
 	orDefault(&o.Most, time.Hour)
 	orDefault(&o.Brief, 20*time.Second)
+	orDefault(&o.Mute, 2*time.Minute)
 	orDefault(&o.Rotate, 10*time.Minute)
 	orDefault(&o.RotateNews, time.Hour)
 	orDefault(&o.Head, 20*time.Minute)
@@ -193,7 +224,7 @@ func New(now time.Time, o Options, saved []Saved) *Scheduler {
 	orDefault(&o.MaxAddresses, 4096)
 	orDefault(&o.MaxUnproven, 300)
 	orDefault(&o.MaxPerKey, 8)
-	s := &Scheduler{o: o, addrs: map[identity.Address]*entry{}, keys: map[identity.ID]*peer{}, dirty: true}
+	s := &Scheduler{o: o, keys: map[identity.ID]*peer{}, dirty: true, lineOld: true}
 	for _, v := range saved {
 		s.load(now, v)
 	}
@@ -213,10 +244,10 @@ func (s *Scheduler) load(now time.Time, v Saved) {
 		source = FromMessage // so ssb-conn marks what it has from a message or was told not to dial by itself
 	}
 	e := s.offer(now, v.Address, v.Kind, source, v.proven())
-	if e == nil || e.saved.Text != "" {
+	if e == nil || e.saved != nil {
 		return
 	}
-	e.saved = v
+	e.saved, e.duration = &v, v.Duration
 	e.proven = v.proven()
 	e.failures = min(max(v.Failures, 0), maxFailures)
 	if !v.Birth.IsZero() && v.Birth.Before(now) {
@@ -244,6 +275,21 @@ func clean(addr identity.Address) identity.Address {
 	return addr
 }
 
+// look has Next see to everything anew.
+func (s *Scheduler) look() { s.dirty, s.lineOld = true, true }
+
+// entry is what is known of an address.
+func (s *Scheduler) entry(addr identity.Address) *entry {
+	if p := s.keys[addr.Key]; p != nil {
+		for _, e := range p.addrs {
+			if e.addr == addr {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
 // Offer says that a peer may be reached at an address. source says who told so, for people; FromMessage is special. It
 // reports whether the address is remembered.
 func (s *Scheduler) Offer(now time.Time, addr identity.Address, kind Kind, source string) bool {
@@ -258,7 +304,7 @@ func (s *Scheduler) offer(now time.Time, addr identity.Address, kind Kind, sourc
 	if addr.Key.IsZero() || addr.Key == s.o.Self {
 		return nil
 	}
-	e := s.addrs[addr]
+	e := s.entry(addr)
 	if e != nil {
 		if !e.gone.IsZero() {
 			if now.Sub(e.gone) >= returnsAfter {
@@ -266,10 +312,10 @@ func (s *Scheduler) offer(now time.Time, addr identity.Address, kind Kind, sourc
 			}
 			e.gone = time.Time{}
 			e.kind, e.source = kind, source
-			s.dirty = true
+			s.look()
 		} else if kind < e.kind || e.source == FromMessage && source != FromMessage {
 			e.kind, e.source = min(kind, e.kind), source
-			s.dirty = true
+			s.look()
 		}
 		return e
 	}
@@ -299,9 +345,8 @@ func (s *Scheduler) add(now time.Time, addr identity.Address, kind Kind, source 
 	}
 	e := &entry{addr: addr, p: p, kind: kind, source: source, birth: now}
 	p.addrs = append(p.addrs, e)
-	s.addrs[addr] = e
 	s.entries = append(s.entries, e)
-	s.dirty = true
+	s.look()
 	return e
 }
 
@@ -347,7 +392,9 @@ func (s *Scheduler) forget(now time.Time, among func(*entry) bool) bool {
 }
 
 func (s *Scheduler) remove(now time.Time, e *entry) {
-	delete(s.addrs, e.addr)
+	if e.gone.IsZero() {
+		e.gone = now // out of the line, too
+	}
 	s.entries = slices.DeleteFunc(s.entries, func(x *entry) bool { return x == e })
 	e.p.addrs = slices.DeleteFunc(e.p.addrs, func(x *entry) bool { return x == e })
 	s.tidy(now, e.p)
@@ -365,9 +412,10 @@ func (s *Scheduler) tidy(now time.Time, p *peer) {
 // Withdraw says that nobody is at an address any more: a neighbour fell silent, an attendant left the room. A connection over
 // it stays, and so does an address that is kept.
 func (s *Scheduler) Withdraw(now time.Time, addr identity.Address) {
-	if e := s.addrs[clean(addr)]; e != nil && e.gone.IsZero() {
+	if e := s.entry(clean(addr)); e != nil && e.gone.IsZero() {
 		e.gone = now
 		s.dirty = true
+		s.expireBy(now.Add(goneFor))
 	}
 }
 
@@ -377,7 +425,7 @@ func (s *Scheduler) Keep(now time.Time, addr identity.Address) {
 	if addr.Key.IsZero() || addr.Key == s.o.Self {
 		return
 	}
-	e := s.addrs[addr]
+	e := s.entry(addr)
 	if e == nil {
 		kind := Other
 		if addr.Proto == "tunnel" {
@@ -386,20 +434,21 @@ func (s *Scheduler) Keep(now time.Time, addr identity.Address) {
 		e = s.add(now, addr, kind, "operator")
 	}
 	e.kept = true
-	s.dirty = true
+	s.look()
 }
 
 // Unkeep makes a kept address one like any other.
 func (s *Scheduler) Unkeep(now time.Time, addr identity.Address) {
-	if e := s.addrs[clean(addr)]; e != nil && e.kept {
+	if e := s.entry(clean(addr)); e != nil && e.kept {
 		e.kept = false
-		s.dirty = true
+		s.look()
+		s.idle(now, e.p)
 	}
 }
 
 // Forget drops an address from memory, unless it is in use: then when it no longer is. It is no longer kept.
 func (s *Scheduler) Forget(now time.Time, addr identity.Address) {
-	e := s.addrs[clean(addr)]
+	e := s.entry(clean(addr))
 	if e == nil {
 		return
 	}
@@ -407,7 +456,7 @@ func (s *Scheduler) Forget(now time.Time, addr identity.Address) {
 	if !e.busy() {
 		s.remove(now, e)
 	}
-	s.dirty = true
+	s.look()
 }
 
 // Admit returns an error, for people, when a peer that dials us should be turned away.
@@ -422,16 +471,15 @@ func (s *Scheduler) Admit(now time.Time, id identity.ID) error {
 }
 
 // Connected says that there is a connection with a peer. addr is what was dialled; it is ignored when outgoing is false.
-// A connection with
-// the same key before this one ends with that, at nobody's fault: Disconnected need not be called for it.
+// A connection with the same key before this one ends with that, at nobody's fault: Disconnected need not be called for it.
 func (s *Scheduler) Connected(now time.Time, id identity.ID, addr identity.Address, outgoing bool) {
 	p := s.key(id)
 	if p.conn != nil {
 		s.ended(now, p)
 	}
-	c := &conn{since: now, outgoing: outgoing, progress: now}
+	c := &conn{since: now, outgoing: outgoing}
 	if outgoing {
-		if e := s.addrs[clean(addr)]; e != nil {
+		if e := s.entry(clean(addr)); e != nil {
 			c.via, c.kind = e, e.kind
 			e.changed, e.proven, e.err = now, true, ""
 		}
@@ -440,7 +488,44 @@ func (s *Scheduler) Connected(now time.Time, id identity.ID, addr identity.Addre
 		}
 	}
 	p.conn = c
+	s.acts(p)
 	s.dirty = true
+}
+
+// acts notes that a key is connected or being dialled.
+func (s *Scheduler) acts(p *peer) {
+	if !p.active {
+		p.active = true
+		s.active = append(s.active, p)
+	}
+}
+
+// idle notes that a key may have ceased to be busy: it waits from now on.
+func (s *Scheduler) idle(now time.Time, p *peer) {
+	for _, e := range p.addrs {
+		if e.kept || e.gone.IsZero() {
+			s.lookBy(later(e.until, p.until))
+		} else {
+			s.expireBy(later(now, e.gone.Add(goneFor)))
+		}
+	}
+}
+
+// lookBy has those who wait gone through at a time.
+func (s *Scheduler) lookBy(t time.Time) {
+	if len(s.entries) > manyAddresses {
+		t = later(t, s.lineAt.Add(lookEvery))
+	}
+	if s.lookAt.IsZero() || t.Before(s.lookAt) {
+		s.lookAt = t
+	}
+}
+
+// expireBy has those who are to be forgotten looked for at a time.
+func (s *Scheduler) expireBy(t time.Time) {
+	if s.expireAt.IsZero() || t.Before(s.expireAt) {
+		s.expireAt = t
+	}
 }
 
 // Failed says what became of a dial that led nowhere. err is nil when nobody is at fault: the peer reached us meanwhile, or
@@ -455,14 +540,16 @@ func (s *Scheduler) Failed(now time.Time, addr identity.Address, err error) {
 		p.dialling = nil
 	}
 	s.dirty = true
-	if e := s.addrs[addr]; e != nil {
+	if e := s.entry(addr); e != nil {
 		e.changed = now
 		if err == nil {
-			e.until = now.Add(s.jitter(s.o.Least))
+			// Not sooner: a connection that ended at once may have been told to Disconnected before.
+			e.until = later(e.until, now.Add(s.jitter(s.o.Least)))
 		} else {
 			s.fail(now, e, err.Error())
 		}
 	}
+	s.idle(now, p)
 	s.tidy(now, p)
 }
 
@@ -472,7 +559,7 @@ func (s *Scheduler) fail(now time.Time, e *entry, why string) {
 	e.failures = min(e.failures+1, maxFailures)
 	e.err = why[:min(len(why), maxErrorText)]
 	e.changed = now
-	e.saved.Duration.add(0)
+	e.duration.add(0)
 	e.until = now.Add(s.pause(e))
 	s.failKey(now, p, e)
 	if !e.kept && !e.proven && e.source == FromMessage && e.failures >= unprovenTries && s.reachesFar() {
@@ -483,7 +570,7 @@ func (s *Scheduler) fail(now time.Time, e *entry, why string) {
 // reachesFar reports whether there is a connection that we made with somebody beyond the local network. While there is none, that an
 // address cannot be reached says nothing about it.
 func (s *Scheduler) reachesFar() bool {
-	return slices.ContainsFunc(s.peers, func(p *peer) bool { return p.conn != nil && p.conn.outgoing && p.conn.kind != LAN })
+	return slices.ContainsFunc(s.active, func(p *peer) bool { return p.conn != nil && p.conn.outgoing && p.conn.kind != LAN })
 }
 
 // failKey lets a key wait: only shortly as long as it has addresses that were not tried, then longer after each round.
@@ -541,13 +628,18 @@ func (s *Scheduler) Disconnected(now time.Time, id identity.ID, why string) {
 			wait *= 2
 		}
 		p.until = later(p.until, now.Add(wait))
-		if p.offences > 1 {
+		if p.offences > 1 && !c.mute { // who only says nothing may call us
 			p.penalty = p.until
 		}
 		p.forgiven = now.Add(wait + offenceFor)
+		s.expireBy(p.forgiven)
 		s.limitPenalties(now)
-	case c.dropping == "" && c.via != nil && held < s.o.Brief && c.news.IsZero():
-		s.fail(now, c.via, "ended at once: "+why)
+	case c.dropping == "" && held < s.o.Brief && c.news.IsZero():
+		if c.via != nil {
+			s.fail(now, c.via, "ended at once: "+why)
+		} else {
+			p.until = later(p.until, now.Add(s.jitter(s.o.Least))) // they dialled: that ends no pause
+		}
 	default:
 		p.failures = 0
 		if c.via != nil {
@@ -556,6 +648,7 @@ func (s *Scheduler) Disconnected(now time.Time, id identity.ID, why string) {
 		}
 		p.until = now.Add(s.jitter(s.o.Least))
 	}
+	s.idle(now, p)
 	s.tidy(now, p)
 }
 
@@ -565,7 +658,7 @@ func (s *Scheduler) ended(now time.Time, p *peer) *conn {
 	p.conn, p.waiting, s.dirty = nil, now, true
 	if e := c.via; e != nil {
 		e.changed = now
-		e.saved.Duration.add(float64(now.Sub(c.since).Milliseconds()))
+		e.duration.add(float64(now.Sub(c.since).Milliseconds()))
 	}
 	return c
 }
@@ -593,17 +686,18 @@ func (s *Scheduler) News(now time.Time, id identity.ID, messages int) {
 	if p == nil || p.conn == nil || messages <= 0 {
 		return
 	}
-	p.conn.news, p.conn.progress = now, now
+	p.conn.news, p.conn.mute = now, false
 	p.offences = 0
 	for _, e := range p.addrs {
 		e.news = now
 	}
 }
 
-// Progress says that a peer transfers something of what it promised, which may be no message yet.
-func (s *Scheduler) Progress(now time.Time, id identity.ID) {
-	if p := s.keys[id]; p != nil && p.conn != nil {
-		p.conn.progress = now
+// Mute says whether a peer has said nothing at all on a connection, though it took our EBT call.
+func (s *Scheduler) Mute(now time.Time, id identity.ID, mute bool) {
+	if p := s.keys[id]; p != nil && p.conn != nil && p.conn.mute != mute {
+		p.conn.mute = mute
+		s.dirty = true
 	}
 }
 
@@ -637,16 +731,16 @@ func (s *Scheduler) Woke(now time.Time) {
 			p.conn.stale = true
 		}
 	}
-	s.dirty = true
+	s.look()
 }
 
 // Recheck looks at Options.Blocked and Options.Known anew.
-func (s *Scheduler) Recheck(now time.Time) { s.dirty = true }
+func (s *Scheduler) Recheck(now time.Time) { s.look() }
 
 // Pause stops all dialling, or goes on with it. Nobody is at fault for that. Connections stay, and none rotates.
 func (s *Scheduler) Pause(pause bool) {
 	s.paused = pause
-	s.dirty = true
+	s.look()
 }
 
 // Next returns what to dial and what to drop now, and when to ask again if nothing happens before; zero: never. What was
@@ -656,68 +750,111 @@ func (s *Scheduler) Next(now time.Time) (dial []identity.Address, drop []Drop, a
 		return nil, nil, s.again
 	}
 	s.dirty, s.again = false, time.Time{}
-	s.expire(now)
+	if !s.expireAt.IsZero() && !now.Before(s.expireAt) {
+		s.expire(now)
+	}
+	s.active = slices.DeleteFunc(s.active, func(p *peer) bool {
+		p.active = p.conn != nil || p.dialling != nil
+		return !p.active
+	})
 	drop = s.drops(now)
 	if s.paused {
+		s.at(s.expireAt)
 		return nil, drop, s.again
 	}
-
-	s.used = [kinds]int{}
-	for _, p := range s.peers {
+	if s.lineOld || !s.lookAt.IsZero() && !now.Before(s.lookAt) || now.Sub(s.lineAt) > lineFor {
+		for _, e := range s.lineUp(now) {
+			s.begin(now, e)
+			dial = append(dial, e.addr)
+		}
+	}
+	var used, connected [kinds]int // slots
+	for _, p := range s.active {
 		if e := p.dialling; e != nil && !e.kept {
-			s.used[e.kind]++
+			used[e.kind]++
 		}
 		if p.conn.takesSlot() {
-			s.used[p.conn.kind]++
-		}
-	}
-	begin := func(e *entry) {
-		e.p.dialling = e
-		e.changed = now
-		dial = append(dial, e.addr)
-	}
-	for _, e := range s.entries {
-		if e.kept && s.free(e.p) && s.due(now, e) {
-			begin(e)
+			used[p.conn.kind]++
+			connected[p.conn.kind]++
 		}
 	}
 	for k := range kinds {
-		waiting := s.candidates(now, k)
-		for _, e := range waiting {
-			if s.used[k] >= s.o.Slots[k] {
+		l := &s.line[k]
+		begin := func(from *[]candidate) {
+			e := (*from)[0].e
+			*from = (*from)[1:]
+			used[k]++
+			s.begin(now, e)
+			dial = append(dial, e.addr)
+		}
+		for used[k] < s.o.Slots[k] {
+			told, unproven := s.first(now, &l.told), s.first(now, &l.unproven)
+			switch {
+			case told && !(unproven && l.unproven[0].rank.Before(l.told[0].rank)):
+				begin(&l.told)
+			case unproven:
+				begin(&l.unproven)
+			}
+			if !told && !unproven {
 				break
 			}
-			if s.free(e.p) {
-				s.used[k]++
-				begin(e)
+		}
+		if used[k] < s.o.Slots[k] {
+			continue
+		}
+		// An unproven address would wait for ever when no slot becomes free. It is tried beside them; should it be reached, somebody
+		// else gives a slot up when his time is over, and until then none more is tried.
+		if used[k] == s.o.Slots[k] && connected[k] == used[k] && s.first(now, &l.unproven) {
+			if next := s.probed[k].Add(s.hold(s.o.Rotate, k, len(l.unproven)) / time.Duration(s.o.Slots[k])); now.Before(next) {
+				s.at(next)
+			} else {
+				s.probed[k] = now
+				begin(&l.unproven)
 			}
 		}
-		rest := 0
-		for _, e := range waiting {
-			if s.free(e.p) && !e.unproven() {
-				rest++
-			}
+		waiting := 0
+		if s.first(now, &l.told) {
+			waiting = len(l.told)
 		}
-		if rest > 0 {
-			drop = append(drop, s.rotate(now, k, rest)...)
+		if waiting += max(0, connected[k]-s.o.Slots[k]); waiting > 0 {
+			drop = append(drop, s.rotate(now, k, waiting)...)
 		}
 	}
+	s.at(s.expireAt)
+	s.at(s.lookAt)
 	return dial, drop, s.again
+}
+
+func (s *Scheduler) begin(now time.Time, e *entry) {
+	e.p.dialling = e
+	e.changed = now
+	s.acts(e.p)
+}
+
+// first removes from the front of a line who is not to be dialled any more, and reports whether somebody is left.
+func (s *Scheduler) first(now time.Time, line *[]candidate) bool {
+	for ; len(*line) > 0; *line = (*line)[1:] {
+		if e := (*line)[0].e; !e.kept && e.gone.IsZero() && s.free(e.p) && !now.Before(later(e.until, e.p.until)) {
+			return true
+		}
+	}
+	return false
 }
 
 // at remembers a time at which Next has to look again.
 func (s *Scheduler) at(t time.Time) {
-	if s.again.IsZero() || t.Before(s.again) {
+	if !t.IsZero() && (s.again.IsZero() || t.Before(s.again)) {
 		s.again = t
 	}
 }
 
 // expire forgets who has been gone for long, and penalties that are over.
 func (s *Scheduler) expire(now time.Time) {
+	s.expireAt = time.Time{}
 	for i := len(s.entries) - 1; i >= 0; i-- {
 		if e := s.entries[i]; !e.gone.IsZero() && !e.kept && !e.busy() {
 			if over := e.gone.Add(goneFor); now.Before(over) {
-				s.at(over)
+				s.expireBy(over)
 			} else {
 				s.remove(now, e)
 			}
@@ -725,12 +862,14 @@ func (s *Scheduler) expire(now time.Time) {
 	}
 	for i := len(s.peers) - 1; i >= 0; i-- {
 		p := s.peers[i]
-		if p.offences > 0 && !now.Before(p.forgiven) {
-			p.offences = 0
+		if p.offences == 0 {
+			continue
 		}
-		s.tidy(now, p)
-		if p.offences > 0 && p.conn == nil {
-			s.at(p.forgiven)
+		if now.Before(p.forgiven) {
+			s.expireBy(p.forgiven)
+		} else {
+			p.offences = 0
+			s.tidy(now, p)
 		}
 	}
 }
@@ -742,12 +881,9 @@ func (s *Scheduler) free(p *peer) bool {
 
 // due reports whether an address may be dialled now, and else remembers when.
 func (s *Scheduler) due(now time.Time, e *entry) bool {
-	until := e.until
-	if e.p.until.After(until) {
-		until = e.p.until
-	}
+	until := later(e.until, e.p.until)
 	if now.Before(until) {
-		s.at(until)
+		s.lookBy(until)
 		return false
 	}
 	return true
@@ -766,56 +902,70 @@ func (e *entry) better(than *entry) bool {
 	return e.changed.Before(than.changed)
 }
 
-// candidates lists the addresses of a kind that may be dialled now, one for each key, best first: who waited longest, with
-// a head start for those who had news and for those who are known; unproven ones are that much behind.
-func (s *Scheduler) candidates(now time.Time, k Kind) []*entry {
-	type candidate struct {
-		e    *entry
-		rank time.Time
+// lineUp lists for each kind who may be dialled now, best first: who waited longest, with a head start for those who had news
+// and for those who are known; unproven ones are that much behind. It returns the kept addresses that are to be dialled.
+func (s *Scheduler) lineUp(now time.Time) (kept []*entry) {
+	s.lineAt, s.lineOld, s.lookAt = now, false, time.Time{}
+	for k := range s.line {
+		s.line[k] = line{s.line[k].told[:0], s.line[k].unproven[:0]}
 	}
-	var all []candidate
+	for _, e := range s.entries {
+		if e.kept && s.free(e.p) && s.due(now, e) && !slices.ContainsFunc(kept, func(x *entry) bool { return x.p == e.p }) {
+			kept = append(kept, e)
+		}
+	}
 	for _, p := range s.peers {
 		if len(p.addrs) == 0 || p.conn != nil || p.dialling != nil {
 			continue
 		}
-		var best *entry
+		var best [kinds]*entry
 		for _, e := range p.addrs {
-			if e.kind != k || e.kept || !e.gone.IsZero() {
+			if e.kept || !e.gone.IsZero() {
 				continue
 			}
-			if (best == nil || e.better(best)) && s.due(now, e) {
-				best = e
+			if b := best[e.kind]; (b == nil || e.better(b)) && s.due(now, e) {
+				best[e.kind] = e
 			}
 		}
-		if best == nil || s.o.Blocked(p.id) {
+		if best == [kinds]*entry{} || s.o.Blocked(p.id) {
 			continue
 		}
-		rank := p.waiting
-		if !best.news.IsZero() && now.Sub(best.news) < newsIsNewFor {
-			rank = rank.Add(-s.o.Head)
+		known := s.o.Known(p.id)
+		for k, e := range best {
+			if e == nil {
+				continue
+			}
+			rank := p.waiting
+			if !e.news.IsZero() && now.Sub(e.news) < newsIsNewFor {
+				rank = rank.Add(-s.o.Head)
+			}
+			if known {
+				rank = rank.Add(-s.o.Head / 2)
+			}
+			if l := &s.line[k]; e.unproven() {
+				l.unproven = append(l.unproven, candidate{e, rank.Add(s.o.Head)})
+			} else {
+				l.told = append(l.told, candidate{e, rank})
+			}
 		}
-		if s.o.Known(p.id) {
-			rank = rank.Add(-s.o.Head / 2)
-		}
-		if best.unproven() {
-			rank = rank.Add(s.o.Head)
-		}
-		all = append(all, candidate{best, rank})
 	}
-	slices.SortStableFunc(all, func(a, b candidate) int { return a.rank.Compare(b.rank) })
-	out := make([]*entry, len(all))
-	for i, c := range all {
-		out[i] = c.e
+	for _, l := range s.line {
+		for _, c := range [][]candidate{l.told, l.unproven} {
+			slices.SortStableFunc(c, func(a, b candidate) int { return a.rank.Compare(b.rank) })
+		}
 	}
-	return out
+	return kept
+}
+
+// hold is how long something of a kind's slots is kept when some wait: the more, the shorter.
+func (s *Scheduler) hold(d time.Duration, k Kind, waiting int) time.Duration {
+	share := math.Sqrt(1 + float64(waiting)/float64(s.o.Slots[k]))
+	return max(time.Duration(float64(d)/share), min(rotateLeast, d))
 }
 
 // rotate takes a slot of a kind from somebody, for one of those who wait.
 func (s *Scheduler) rotate(now time.Time, k Kind, waiting int) []Drop {
-	share := math.Sqrt(1 + float64(waiting)/float64(s.o.Slots[k]))
-	hold := func(d time.Duration) time.Duration {
-		return max(time.Duration(float64(d)/share), min(rotateLeast, d))
-	}
+	hold := func(d time.Duration) time.Duration { return s.hold(d, k, waiting) }
 	// One after the other: the slots are not all given away at once.
 	if next := s.rotated[k].Add(hold(s.o.Rotate) / time.Duration(s.o.Slots[k])); now.Before(next) {
 		s.at(next)
@@ -823,7 +973,7 @@ func (s *Scheduler) rotate(now time.Time, k Kind, waiting int) []Drop {
 	}
 	var longest *peer
 	var longestDue time.Time
-	for _, p := range s.peers {
+	for _, p := range s.active {
 		c := p.conn
 		if !c.takesSlot() || c.kind != k {
 			continue
@@ -868,12 +1018,12 @@ func later(a, b time.Time) time.Time {
 
 // drops lists the connections that are to end.
 func (s *Scheduler) drops(now time.Time) (drop []Drop) {
-	end := func(p *peer, fault bool, why string) {
-		p.conn.dropping, p.conn.atFault = why, fault
+	end := func(p *peer, why string) {
+		p.conn.dropping = why
 		drop = append(drop, Drop{p.id, why})
 	}
 	incoming := 0
-	for _, p := range s.peers {
+	for _, p := range s.active {
 		c := p.conn
 		if c == nil {
 			continue
@@ -887,11 +1037,11 @@ func (s *Scheduler) drops(now time.Time) (drop []Drop) {
 				incoming--
 			}
 		case s.o.Blocked(p.id):
-			end(p, false, "it is blocked")
+			end(p, "it is blocked")
 		case c.stale:
-			end(p, false, "the computer slept or its network changed: connecting anew")
+			end(p, "the computer slept or its network changed: connecting anew")
 		case c.owes > 0:
-			over := later(c.owesFrom, c.progress).Add(s.o.Watchdog)
+			over := c.waitsFrom().Add(s.o.Watchdog)
 			if now.Before(over) {
 				s.at(over)
 				continue
@@ -900,12 +1050,20 @@ func (s *Scheduler) drops(now time.Time) (drop []Drop) {
 			if c.owes > 1 {
 				feeds = fmt.Sprintf("%d feeds", c.owes)
 			}
-			end(p, true, fmt.Sprintf("it says that it has more of %s and sent nothing for %s", feeds, about(now.Sub(later(c.owesFrom, c.progress)))))
+			c.atFault = true
+			end(p, fmt.Sprintf("it says that it has more of %s and sent nothing for %s", feeds, about(now.Sub(c.waitsFrom()))))
+		case c.mute && c.outgoing:
+			if over := c.since.Add(s.o.Mute); now.Before(over) {
+				s.at(over)
+			} else {
+				c.atFault = true
+				end(p, fmt.Sprintf("it said nothing for %s, though it took our call", about(now.Sub(c.since))))
+			}
 		}
 	}
 	for ; incoming > s.o.Incoming; incoming-- {
 		if p := s.yields(now); p != nil {
-			end(p, false, "every slot for incoming connections is taken")
+			end(p, "every slot for incoming connections is taken")
 		} else {
 			break
 		}
@@ -928,7 +1086,7 @@ func (s *Scheduler) yields(now time.Time) *peer {
 		}
 		return n
 	}
-	for _, p := range s.peers {
+	for _, p := range s.active {
 		if p.conn == nil || p.conn.outgoing || p.conn.dropping != "" {
 			continue
 		}

@@ -22,7 +22,7 @@ func addr(n int) identity.Address {
 
 // world drives a scheduler and holds it to its promises.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	s       *Scheduler
 	now     time.Time
 	blocked map[identity.ID]bool
@@ -33,7 +33,7 @@ type world struct {
 	tried   map[identity.ID]time.Time
 }
 
-func newWorld(t *testing.T, o Options, saved ...Saved) *world {
+func newWorld(t testing.TB, o Options, saved ...Saved) *world {
 	w := &world{
 		t: t, now: epoch, blocked: map[identity.ID]bool{}, known: map[identity.ID]bool{},
 		dials: map[identity.ID]identity.Address{}, conns: map[identity.ID]bool{}, drop: map[identity.ID]string{},
@@ -239,6 +239,91 @@ func TestConnectionsThatEndAtOnceAreFailures(t *testing.T) {
 		t.Errorf("a pub that turns us away was dialled %d times in an hour", dials)
 	}
 	w.wantWhy(1, "ended at once: the link broke")
+}
+
+// The network tells of such a connection twice, the second time as of a dial that was at nobody's fault: that does not end the pause.
+func TestPauseOutlastsAFaultlessEnd(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.s.Offer(w.now, addr(1), Pub, "test")
+	dials := 0
+	w.until(time.Hour, func(a identity.Address) {
+		dials++
+		w.connected(1)
+		w.disconnected(1)
+		w.s.Failed(w.now, a, nil)
+	})
+	if dials > 15 {
+		t.Errorf("a pub that turns us away was dialled %d times in an hour", dials)
+	}
+}
+
+// A peer that hangs up on us at once, and calls us now and then to hang up again, is not dialled more often for that.
+func TestBriefCallsEndNoPause(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.s.Offer(w.now, addr(1), Pub, "test")
+	dials := 0
+	for range 360 {
+		w.until(10*time.Second, func(identity.Address) {
+			dials++
+			w.connected(1)
+			w.disconnected(1)
+		})
+		w.incoming(1)
+		w.now = w.now.Add(time.Second)
+		w.disconnected(1)
+	}
+	if dials > 15 {
+		t.Errorf("dialled %d times in an hour", dials)
+	}
+}
+
+// Who takes our EBT call, answers pings, and says nothing loses its slot and waits ever longer.
+func TestMutePeersAreDropped(t *testing.T) {
+	w := newWorld(t, Options{Slots: [4]int{8, 5, 1, 3}})
+	w.s.Offer(w.now, addr(1), Pub, "test")
+	dials := 0
+	answer := func(identity.Address) {
+		dials++
+		w.connected(1)
+		w.s.Mute(w.now, id(1), true)
+	}
+	w.until(119*time.Second, answer)
+	w.wantWhy(1, "it has said nothing yet")
+	if len(w.drop) > 0 {
+		t.Errorf("dropped too early: %v", w.drop)
+	}
+	w.until(time.Second, answer)
+	if w.drop[id(1)] != "it said nothing for 2 min, though it took our call" {
+		t.Errorf("dropped %v", w.drop)
+	}
+	w.disconnected(1)
+	w.wantWhy(1, "it said nothing for 2 min")
+	dials = 0
+	for range 2 * 60 * 10 {
+		w.until(6*time.Second, answer)
+		if len(w.drop) > 0 {
+			w.disconnected(1)
+		}
+	}
+	if dials > 7 {
+		t.Errorf("a mute pub was dialled %d times in two hours", dials)
+	}
+	if err := w.s.Admit(w.now, id(1)); err != nil {
+		t.Errorf("it may not call us: %v", err)
+	}
+	// One that speaks after a while stays, and so does one that called us.
+	w.s.Offer(w.now, addr(2), LAN, "test")
+	w.until(time.Second, func(a identity.Address) { w.connected(int(a.Key[0])) })
+	w.incoming(3)
+	for n := 2; n <= 3; n++ {
+		w.s.Mute(w.now, id(n), true)
+	}
+	w.until(time.Minute, func(identity.Address) {})
+	w.s.Mute(w.now, id(2), false)
+	w.until(time.Hour, func(a identity.Address) {})
+	if len(w.drop) > 0 {
+		t.Errorf("dropped %v", w.drop)
+	}
 }
 
 func TestKeyWithManyAddresses(t *testing.T) {
@@ -470,14 +555,22 @@ func TestUnprovenAddressesWaitAndAreForgotten(t *testing.T) {
 		t.Fatalf("%d unproven addresses are remembered", n)
 	}
 	w.s.Offer(w.now, addr(100), Pub, "operator")
-	if _, ok := w.s.addrs[addr(100)]; ok {
+	if w.s.entry(addr(100)) != nil {
 		t.Log("an address that was told took the place of one that never failed")
 	}
 	w.next()
 	w.connected(1)
 	w.connected(2)
-	// The slots are taken: nobody gives way to the unproven.
-	w.until(5*time.Hour, func(identity.Address) { t.Error("dialled without a slot") })
+	// The slots are taken: one after the other is tried beside them, and nobody gives way to those that lead nowhere.
+	tried := map[identity.ID]bool{}
+	w.until(time.Minute, func(a identity.Address) { tried[a.Key] = true; w.failed(int(a.Key[0])) })
+	if len(tried) != 1 {
+		t.Errorf("%d unproven addresses were tried in a minute", len(tried))
+	}
+	w.until(20*time.Minute, func(a identity.Address) { tried[a.Key] = true; w.failed(int(a.Key[0])) })
+	if len(tried) != 8 {
+		t.Errorf("%d of 8 unproven addresses were tried in 21 minutes", len(tried))
+	}
 	if len(w.drop) > 0 {
 		t.Errorf("gave way to the unproven: %v", w.drop)
 	}
@@ -489,6 +582,74 @@ func TestUnprovenAddressesWaitAndAreForgotten(t *testing.T) {
 	w.until(48*time.Hour, func(a identity.Address) { w.failed(int(a.Key[0])) })
 	if n, k := w.s.Sizes(); n != 2 || k != 2 {
 		t.Errorf("%d addresses of %d keys are remembered after all but two failed for two days", n, k)
+	}
+}
+
+// A pub that somebody near announced, and that can be reached, gets its turn though others have all slots for ever: it may be the
+// only way to a feed.
+func TestAnnouncedPubsGetTheirTurn(t *testing.T) {
+	w := newWorld(t, Options{})
+	for n := 1; n <= 4; n++ {
+		w.s.Offer(w.now, addr(n), Pub, "invite")
+	}
+	seen := map[int]time.Duration{}
+	answer := func(a identity.Address) {
+		n := int(a.Key[0])
+		w.connected(n)
+		if _, ok := seen[n]; !ok {
+			seen[n] = w.now.Sub(epoch)
+		}
+	}
+	w.until(time.Minute, answer)
+	for n := 5; n <= 12; n++ {
+		w.s.Offer(w.now, addr(n), Pub, FromMessage)
+	}
+	for range 60 * 6 {
+		w.until(10*time.Second, answer)
+		if len(w.conns) > 5 {
+			t.Fatalf("%d connections in 4 slots and one beside them", len(w.conns))
+		}
+		for c := range w.drop {
+			w.disconnected(int(c[0]))
+		}
+	}
+	if len(seen) != 12 {
+		t.Errorf("in an hour only these were connected: %v", seen)
+	}
+	t.Log(seen)
+}
+
+// Without a network all addresses are tried, one after the other, and their pauses grow.
+func TestNoNetwork(t *testing.T) {
+	w := newWorld(t, Options{})
+	tried := noNetwork(w, 1000)
+	if len(tried) != 1000 {
+		t.Errorf("%d of 1000 addresses were tried in a minute", len(tried))
+	}
+	total := 0
+	w.until(time.Hour, func(a identity.Address) { total++; w.failed(int(a.Key[0]) | int(a.Key[1])<<8) })
+	if least, most := 1000*5, 1000*15; total < least || total > most {
+		t.Errorf("%d attempts in an hour, want %d to %d", total, least, most)
+	}
+}
+
+// noNetwork offers n addresses and lets all dials of a minute fail.
+func noNetwork(w *world, n int) (tried map[identity.ID]bool) {
+	w.s.o.MaxUnproven = n
+	for i := 1; i <= n; i++ {
+		w.s.Offer(w.now, addr(i), Pub, "test")
+	}
+	tried = map[identity.ID]bool{}
+	w.until(time.Minute, func(a identity.Address) {
+		tried[a.Key] = true
+		w.failed(int(a.Key[0]) | int(a.Key[1])<<8)
+	})
+	return tried
+}
+
+func BenchmarkNoNetwork(b *testing.B) {
+	for b.Loop() {
+		noNetwork(newWorld(b, Options{}), 4096)
 	}
 }
 
@@ -537,7 +698,7 @@ func TestWatchdog(t *testing.T) {
 	}
 	for range 29 {
 		w.until(time.Second, func(identity.Address) { t.Error("dialled") })
-		w.s.Progress(w.now, id(2))
+		w.s.News(w.now, id(2), 1)
 	}
 	w.s.Promised(w.now, id(3), 0)
 	if len(w.drop) > 0 {
@@ -720,6 +881,7 @@ func TestRandomEvents(t *testing.T) {
 				w.s.News(w.now, id(k), 1)
 			case 7:
 				w.s.Promised(w.now, id(k), rng.IntN(3))
+				w.s.Mute(w.now, id(k), rng.IntN(2) == 0)
 			case 8:
 				if rng.IntN(50) == 0 {
 					w.s.Woke(w.now)
@@ -799,11 +961,11 @@ func TestRandomEvents(t *testing.T) {
 		for c := range w.conns {
 			w.disconnected(int(c[0]))
 		}
-		for e := range w.s.addrs {
-			w.s.Forget(w.now, e)
+		for _, e := range slices.Clone(w.s.entries) {
+			w.s.Forget(w.now, e.addr)
 		}
 		w.s.Next(w.now.Add(time.Hour))
-		if a, k := w.s.Sizes(); a+k+len(w.s.addrs)+len(w.s.keys) > 0 {
+		if a, k := w.s.Sizes(); a+k+len(w.s.active)+len(w.s.keys) > 0 {
 			t.Errorf("seed %d: %d addresses and %d keys are left", seed, a, k)
 		}
 	}
