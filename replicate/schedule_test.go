@@ -186,7 +186,7 @@ func TestMutePeerIsDropped(t *testing.T) {
 			}}
 		mute := newHost(t, m, 3, takes, pingMethod(func() []byte { return []byte("1700000000000") }))
 		node.Offer(mute.addr, KindOther, "test")
-		pass(2*time.Minute - time.Second)
+		pass(3*time.Minute - time.Second)
 		if p, _ := node.peer(mute.key.ID()); p.State != Connected || !strings.Contains(p.Why, "it has said nothing yet") {
 			t.Errorf("while it is waited for: %+v", p)
 		}
@@ -194,7 +194,7 @@ func TestMutePeerIsDropped(t *testing.T) {
 		if all := mute.all(); len(all) != 1 || all[0].until.IsZero() {
 			t.Fatalf("it is connected still, or again: %+v", all)
 		}
-		if p, _ := node.peer(mute.key.ID()); p.State != Waiting || p.Failures != 1 || !strings.Contains(p.Why, "it said nothing for 2 min") {
+		if p, _ := node.peer(mute.key.ID()); p.State != Waiting || p.Failures != 1 || !strings.Contains(p.Why, "it said nothing for 3 min") {
 			t.Errorf("afterwards: %+v", p)
 		}
 		pass(2 * time.Hour)

@@ -57,7 +57,7 @@ type Options struct {
 	Least, MostNear, Most time.Duration
 	// Brief is how long a connection without news must hold for not to count as a failure: 0 is 20 s.
 	Brief time.Duration
-	// Mute is for how long a peer that we dialled may say nothing after it took our EBT call: 0 is 2 min. Then it is dropped, and
+	// Mute is for how long a peer that we dialled may say nothing after it took our EBT call: 0 is 3 min. Then it is dropped, and
 	// its key waits for Penalty and longer each time.
 	Mute time.Duration
 	// Rotate is how long a peer without news keeps its slot while others wait, RotateNews how long one with news: 0 is 10 min
@@ -214,7 +214,7 @@ func New(now time.Time, o Options, saved []Saved) *Scheduler {
 	orDefault(&o.MostNear, 2*time.Minute)
 	orDefault(&o.Most, time.Hour)
 	orDefault(&o.Brief, 20*time.Second)
-	orDefault(&o.Mute, 2*time.Minute)
+	orDefault(&o.Mute, 3*time.Minute)
 	orDefault(&o.Rotate, 10*time.Minute)
 	orDefault(&o.RotateNews, time.Hour)
 	orDefault(&o.Head, 20*time.Minute)
@@ -634,6 +634,8 @@ func (s *Scheduler) Disconnected(now time.Time, id identity.ID, why string) {
 		p.forgiven = now.Add(wait + offenceFor)
 		s.expireBy(p.forgiven)
 		s.limitPenalties(now)
+	case c.dropping == "" && c.via != nil && c.mute:
+		s.fail(now, c.via, why)
 	case c.dropping == "" && held < s.o.Brief && c.news.IsZero():
 		if c.via != nil {
 			s.fail(now, c.via, "ended at once: "+why)
