@@ -151,7 +151,9 @@ type usage struct {
 type usageArg struct {
 	Type        string `json:"type"`
 	Description string `json:"description"`
-	Optional    bool   `json:"optional"`
+	// Optional is false only for what an object must have. npm ssb-cli puts all that it is told on its command line into one
+	// object, and refuses to run without what is not optional there; an argument that is no object stands alone, unnamed.
+	Optional *bool `json:"optional,omitempty"`
 }
 
 // addHelp adds "help" for everything and for each namespace, taking the description of each from docs, and out of it.
@@ -169,11 +171,16 @@ func (r *Registry) addHelp(docs map[string]string) error {
 		args := map[string]usageArg{}
 		for _, a := range m.Args {
 			if len(a.Options) == 0 || a.Type != "object" {
-				args[a.Name] = usageArg{a.Type, a.Doc, a.Optional}
+				told := usageArg{Type: a.Type, Description: a.Doc}
+				if a.Optional {
+					told.Optional = &a.Optional
+				}
+				args[a.Name] = told
 			}
 			for _, o := range a.Options {
 				// Where the object may be missing, or something else in its place, so may all that is in it.
-				args[o.Name] = usageArg{o.Type, o.Doc, o.Optional || a.Optional || a.Type != "object"}
+				optional := o.Optional || a.Optional || a.Type != "object"
+				args[o.Name] = usageArg{o.Type, o.Doc, &optional}
 			}
 		}
 		groups[folder][name] = usage{Type: m.Kind, Description: m.Doc, Args: &args}

@@ -172,11 +172,11 @@ func TestHelp(t *testing.T) {
 	for name, want := range map[string]string{
 		"help": `{"description":"a program","commands":{
 			"get":{"type":"async","description":"one message","args":{
-				"id":{"type":"MsgId|object","description":"which","optional":false},
+				"id":{"type":"MsgId|object","description":"which"},
 				"meta":{"type":"boolean","description":"all of it","optional":true}}},
 			"help":{"type":"sync","description":"what can be called, and how","args":{}},
 			"manifest":{"type":"sync","description":"the names and kinds of all methods","args":{}},
-			"publish":{"type":"async","description":"","args":{"content":{"type":"any","description":"","optional":false}}},
+			"publish":{"type":"async","description":"","args":{"content":{"type":"any","description":""}}},
 			"whoami":{"type":"sync","description":"who","args":{}}}}`,
 		"feed.help": `{"description":"feeds","commands":{
 			"read":{"type":"source","description":"one feed","args":{
@@ -185,7 +185,7 @@ func TestHelp(t *testing.T) {
 				"gt":{"type":"number","description":"","optional":true}}},
 			"help":{"type":"sync","description":"what can be called, and how","args":{}},
 			"follow":{"type":"async","description":"begin to follow","args":{
-				"id":{"type":"FeedId","description":"whom","optional":false},
+				"id":{"type":"FeedId","description":"whom"},
 				"tags":{"type":"array","description":"","optional":true},
 				"state":{"type":"boolean","description":"","optional":true}}}}}`,
 	} {
