@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"encoding/json"
+	"unicode/utf8"
 )
 
 // frame is an object or array that a value of a content is in.
@@ -109,9 +110,44 @@ func top(object []byte, do func(key, value []byte)) {
 
 // unquote is the text of a JSON string that is spelled so between its quotes.
 func unquote(spelled []byte) string {
-	if bytes.IndexByte(spelled, '\\') < 0 {
+	n := bytes.IndexByte(spelled, '\\')
+	if n < 0 {
 		return string(spelled)
 	}
+	text := append(make([]byte, 0, len(spelled)), spelled[:n]...)
+	for rest := spelled[n:]; ; {
+		if len(rest) < 2 {
+			return unquoteRare(spelled)
+		}
+		c := rest[1]
+		rest = rest[2:]
+		switch c {
+		case 'n':
+			c = '\n'
+		case 't':
+			c = '\t'
+		case 'r':
+			c = '\r'
+		case '"', '\\', '/':
+		default:
+			return unquoteRare(spelled)
+		}
+		text = append(text, c)
+		if n = bytes.IndexByte(rest, '\\'); n < 0 {
+			text = append(text, rest...)
+			break
+		}
+		text = append(text, rest[:n]...)
+		rest = rest[n:]
+	}
+	if !utf8.Valid(text) {
+		return unquoteRare(spelled)
+	}
+	return string(text)
+}
+
+// unquoteRare is unquote, of anything that encoding/json takes; of other things it is "".
+func unquoteRare(spelled []byte) string {
 	quoted := make([]byte, 0, len(spelled)+2)
 	quoted = append(append(append(quoted, '"'), spelled...), '"')
 	var text string

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -23,84 +24,88 @@ const chunkMost = 256
 
 // setWriter gathers what the messages of a transaction add to sets.
 type setWriter struct {
-	// tails of sets that were written lately, as they are on disk, at most tailsMost: what every message has, such as a type, is
-	// not read again for each transaction.
-	tails   map[string]tail
-	written bool // to tails, in a transaction that was not committed
-	pending map[string][]uint64
-	used    []string // terms in pending, in the order in which they came
-	spare   [][]uint64
+	// sets of the transaction, and those that were written lately, with their tails as they are on disk: what every message has, such
+	// as a type, is not read again for each transaction.
+	sets    map[string]*writtenSet
+	used    []*writtenSet // those of the transaction
+	nth     uint32        // of the transaction
+	written bool          // to tails, in a transaction that was not committed
+}
+
+type writtenSet struct {
+	term   string
+	places []uint64 // what the transaction adds
+	tail   tail
+	known  bool   // tail is what is on disk
+	nth    uint32 // the last transaction that it was in
 }
 
 func (w *setWriter) begin() {
-	if w.pending == nil {
-		w.pending = map[string][]uint64{}
+	if w.sets == nil || w.written {
+		w.sets, w.written = map[string]*writtenSet{}, false
 	}
-	if w.tails == nil || w.written {
-		w.tails, w.written = map[string]tail{}, false
-	}
-	for _, term := range w.used {
-		if places := w.pending[term]; cap(places) <= spareCap && len(w.spare) < spareMost {
-			w.spare = append(w.spare, places[:0])
+	for _, s := range w.used {
+		if s.places = s.places[:0]; cap(s.places) > spareCap {
+			s.places = nil
 		}
 	}
-	clear(w.pending)
+	clear(w.used)
 	w.used = w.used[:0]
+	w.nth++
 }
 
 const (
-	spareMost = 4096
 	spareCap  = 32
-	tailsMost = 5000 // with some 200 bytes each
+	tailsMost = 5000 // with some 300 bytes each
+	tailsAge  = 16   // transactions that a tail waits for its next message, if there is room
 )
 
 // committed keeps the tails that were written.
 func (w *setWriter) committed() {
 	w.written = false
-	if len(w.tails) <= tailsMost {
-		return
-	}
-	for term := range w.tails {
-		if _, used := w.pending[term]; !used || len(w.used) > tailsMost {
-			delete(w.tails, term)
+	for age := uint32(tailsAge); len(w.sets) > tailsMost; age /= 2 {
+		for term, s := range w.sets {
+			if w.nth-s.nth >= age {
+				delete(w.sets, term)
+			}
 		}
 	}
 }
 
 // clear forgets everything.
-func (w *setWriter) clear() { w.tails = nil }
+func (w *setWriter) clear() { w.sets, w.used = nil, nil }
 
 // add puts a place into a set. Places only rise.
 func (w *setWriter) add(term []byte, place uint64) {
-	places, ok := w.pending[string(term)]
+	s, ok := w.sets[string(term)]
 	if !ok {
-		if n := len(w.spare); n > 0 {
-			places, w.spare = w.spare[n-1], w.spare[:n-1]
-		}
-		name := string(term)
-		w.used = append(w.used, name)
-		w.pending[name] = append(places, place)
-		return
+		s = &writtenSet{term: string(term)}
+		w.sets[s.term] = s
 	}
-	if places[len(places)-1] != place {
-		w.pending[string(term)] = append(places, place)
+	if s.nth != w.nth {
+		s.nth = w.nth
+		w.used = append(w.used, s)
+	}
+	if n := len(s.places); n == 0 || s.places[n-1] != place {
+		s.places = append(s.places, place)
 	}
 }
 
 // flush writes the rows.
 func (w *setWriter) flush(txn *badger.Txn) error {
 	// In order, so that what is looked for is near to what was found before.
-	slices.Sort(w.used)
+	slices.SortFunc(w.used, func(a, b *writtenSet) int { return strings.Compare(a.term, b.term) })
 	w.written = len(w.used) > 0
-	for _, term := range w.used {
-		t, ok := w.tails[term]
-		if !ok {
+	for _, s := range w.used {
+		t := &s.tail
+		if !s.known {
 			var err error
-			if t, err = readTail(txn, []byte(term)); err != nil {
+			if *t, err = readTail(txn, []byte(s.term)); err != nil {
 				return err
 			}
+			s.known = true
 		}
-		for _, place := range w.pending[term] {
+		for _, place := range s.places {
 			if t.n+t.frozen > 0 && place <= t.last {
 				continue // it was written before
 			}
@@ -112,21 +117,19 @@ func (w *setWriter) flush(txn *badger.Txn) error {
 			}
 			t.last = place
 			if t.n++; t.n == chunkMost {
-				if err := txn.Set(binary.BigEndian.AppendUint64([]byte(term), t.first), t.body); err != nil {
+				if err := txn.Set(binary.BigEndian.AppendUint64([]byte(s.term), t.first), t.body); err != nil {
 					return err
 				}
 				t.frozen, t.n, t.body = t.frozen+chunkMost, 0, nil
 			}
 		}
-		w.tails[term] = t
-		if err := txn.Set([]byte(term), t.bytes()); err != nil {
+		if err := txn.Set([]byte(s.term), t.bytes()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tail is the row of the newest places of a set.
 type tail struct {
 	frozen, n   uint64 // how many places are in rows of their own, and how many here
 	first, last uint64 // first of those here

@@ -20,7 +20,7 @@ type words struct {
 func newWords() *words { return &words{seen: map[string]struct{}{}} }
 
 func (*words) name() string                   { return "words" }
-func (*words) version() uint32                { return 1 }
+func (*words) version() uint32                { return 2 }
 func (*words) prefix() byte                   { return 'W' }
 func (*words) kind() string                   { return "" }
 func (v *words) begin()                       { v.sets.begin() }
@@ -68,14 +68,51 @@ func wordSet(opened bool, word string) []byte {
 // letters and their marks are put together, make no difference. Each character of a script that is written without spaces, and
 // each symbol such as an emoji, is a word. References are not words. A word is only valid during the call.
 func eachWord(text string, do func(word []byte) bool) {
-	for i := 0; i < len(text); i++ {
-		if text[i] >= utf8.RuneSelf {
+	for len(text) > 0 {
+		plain, strange := foldLater(text)
+		if !eachFolded(text[:plain], do) {
+			return
+		}
+		if strange > 0 {
 			// Folding may change what is a letter of its own, so it comes first.
-			text = cases.Fold().String(norm.NFKC.String(text)) // a Caser is for one goroutine
-			text = norm.NFKC.String(text)
-			break
+			folded := cases.Fold().String(norm.NFKC.String(text[plain : plain+strange])) // a Caser is for one goroutine
+			if !eachFolded(norm.NFKC.String(folded), do) {
+				return
+			}
+		}
+		text = text[plain+strange:]
+	}
+}
+
+// foldLater is how much of a text is ASCII, and how much follows that is not, up to a space before the next ASCII word: of most texts only
+// a word or two need to be folded. Nothing is composed over a space.
+func foldLater(text string) (plain, strange int) {
+	from := 0 // of the word
+	found := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c >= utf8.RuneSelf:
+			if found = true; strange == 0 {
+				plain, strange = from, 1
+			}
+		case c == ' ' || c == '\n':
+			if strange > 0 && !found {
+				return plain, from - plain
+			}
+			from, found = i+1, false
 		}
 	}
+	if strange == 0 {
+		return len(text), 0
+	}
+	if !found {
+		return plain, from - plain
+	}
+	return plain, len(text) - plain
+}
+
+// eachFolded is eachWord, of a text that is folded but for its ASCII letters. It reports whether do wants more.
+func eachFolded(text string, do func(word []byte) bool) bool {
 	var buf [wordMost + utf8.UTFMax]byte
 	word := buf[:0]
 	end := func() bool {
@@ -96,7 +133,7 @@ func eachWord(text string, do func(word []byte) bool) {
 				}
 			default:
 				if !end() {
-					return
+					return false
 				}
 				if n := referenceLen(text[i:]); n > 0 {
 					i += n
@@ -111,7 +148,7 @@ func eachWord(text string, do func(word []byte) bool) {
 		switch {
 		case alone(r):
 			if !end() || !do(utf8.AppendRune(buf[:0], r)) {
-				return
+				return false
 			}
 		case unicode.In(r, unicode.L, unicode.M, unicode.N):
 			if len(word)+n <= wordMost {
@@ -119,11 +156,11 @@ func eachWord(text string, do func(word []byte) bool) {
 			}
 		default:
 			if !end() {
-				return
+				return false
 			}
 		}
 	}
-	end()
+	return end()
 }
 
 // alone reports whether a character is a word of its own.
