@@ -72,6 +72,7 @@ type run struct {
 	bin     string // charkha
 	runs    int
 	samples map[string][]float64
+	failed  map[string]bool // what a rival could not do
 }
 
 // add keeps a sample and says it.
@@ -143,7 +144,7 @@ func (r *run) temp(name string) (dir string, remove func()) {
 func measure(args []string) error {
 	var messages, big, indexed int
 	var only, out string
-	r := &run{samples: map[string][]float64{}}
+	r := &run{samples: map[string][]float64{}, failed: map[string]bool{}}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.IntVar(&messages, "messages", 100_000, "messages of the rows that are compared with JS")
 	f.IntVar(&big, "big", 1_000_000, "messages of the large log; 0 leaves those rows out")

@@ -55,15 +55,17 @@ async function main () {
         mentions(nobody), about(nobody), contact(nobody), isPublic(), isPrivate())))
       return Number(process.hrtime.bigint() - began) / 1e9
     },
-    // time(what, about, warm) asks about each in turn and answers with milliseconds and how many answers there were; the first `warm`
-    // do not count.
-    time: async (what, about, warm) => {
+    // time(what, about, warm, patience) asks about each in turn, for so many seconds at most, and answers with milliseconds and how many
+    // answers there were; the first `warm` do not count.
+    time: async (what, about, warm, patience) => {
       const took = []
+      const end = Date.now() + patience * 1e3
       let found = 0
       for (const [i, x] of about.entries()) {
         const began = process.hrtime.bigint()
         const all = await call(questions[what](x))
-        if (i < warm) continue
+        if (Date.now() > end && took.length > 0) break
+        if (i < warm && Date.now() < end) continue
         took.push(Number(process.hrtime.bigint() - began) / 1e6)
         found += all.length
       }
