@@ -5,9 +5,9 @@
 // graph), about.go (profiles and names), threads.go, search.go, conn.go (connections), replicate.go, invite.go, room.go, lan.go, and for what no
 // other SSB node offers explain.go (how the node stands, and why) and charkha.go (the timeline, waiting, import and export). A
 // method's name, kind, handler, arguments and help line stand in one place, and the manifest is generated from them. What remote peers may
-// call lives in package replicate; every method here is refused to them.
+// call lives in package replicate; the methods here are refused to them, but for PeerMethods.
 //
-// The package keeps no state of its own. A handler reads its arguments, asks log, index or replicate, and gives the answer
+// The package keeps no state of its own, but for what was read (unread.go). A handler reads its arguments, asks log, index or replicate, and gives the answer
 // in the forms that SSB programs know: messages as {key, value, timestamp} ("KVT"), the value byte for byte as it was
 // signed.
 package api
@@ -34,6 +34,7 @@ type API struct {
 	Index   *index.Index
 	Network *replicate.Network
 	LAN     func() lan.Report // how the search of the local network goes
+	Dir     string            // what was read is kept there, in unread/read; "": it is forgotten when the node ends
 	// Addresses are where the node listens for who is in a scope: device, local, private or public; "" is device. Nil: what
 	// Network says, for all of them.
 	Addresses func(scope string) []identity.Address
@@ -41,7 +42,7 @@ type API struct {
 	Version   string // what version() answers
 }
 
-// Methods returns the methods of every namespace.
+// Methods returns the methods of every namespace, for local programs. It is called once.
 func (a *API) Methods() []muxrpc.Method {
 	var all []muxrpc.Method
 	all = append(all, a.db()...)
@@ -59,6 +60,8 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.invites()...)
 	all = append(all, a.room()...)
 	all = append(all, a.charkha()...)
+	all = append(all, a.unread()...)
+	all = append(all, a.PeerMethods()...)
 	for _, g := range groups {
 		all = append(all, muxrpc.Method{Kind: muxrpc.Group, Name: g[0], Doc: g[1]})
 	}
@@ -82,6 +85,7 @@ var groups = [][2]string{
 	{"meme", "images by their names"},
 	{"multiserver", "multiserver addresses"},
 	{"names", "what people call each other"},
+	{"partialReplication", "parts of feeds, for programs that keep few"},
 	{"plugins", "there are none"},
 	{"private", "messages that only their recipients can read"},
 	{"query", "messages through map-filter-reduce"},
@@ -91,7 +95,9 @@ var groups = [][2]string{
 	{"search2", "messages by words, the newest first"},
 	{"suggest", "people by the beginning of their names"},
 	{"tangle", "the ends of threads"},
+	{"tangles", "threads, as go-ssb has them"},
 	{"threads", "posts and what they are answered with"},
+	{"unread", "what was read"},
 }
 
 // indexWait is how long an answer from the index waits for it to know what the log has: who has just published wants to see

@@ -119,11 +119,8 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	m, err := a.Log.Get(id)
-	if errors.Is(err, log.ErrNotFound) { // clients look at the name, and at the text
-		return nil, &muxrpc.RemoteError{Name: "NotFoundError", Message: fmt.Sprintf("Key not found in database [%s]", id)}
-	}
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", id, err)
+		return nil, notFound(id, err)
 	}
 	value := a.value(m, opts.Private)
 	if opts.Unbox != "" {
@@ -135,6 +132,14 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 		return json.RawMessage(wrap(m, value)), nil
 	}
 	return json.RawMessage(value), nil
+}
+
+// notFound says that a message cannot be had. Clients look at the name, and at the text.
+func notFound(id identity.MsgID, err error) error {
+	if errors.Is(err, log.ErrNotFound) {
+		return &muxrpc.RemoteError{Name: "NotFoundError", Message: fmt.Sprintf("Key not found in database [%s]", id)}
+	}
+	return fmt.Errorf("get %s: %w", id, err)
 }
 
 // getPlace is the message at a place in the log.

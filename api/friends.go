@@ -25,6 +25,7 @@ func (a *API) friends() []muxrpc.Method {
 			either(may("opts", "object", "options"), may("state", "boolean", "false: no longer"), may("reason", "any", "why, for everybody to read; a text"))), Call: a.block},
 		{Name: "friends.isFollowing", Kind: muxrpc.Async, Doc: "whether a feed follows another", Args: pair, Call: a.isFollowing},
 		{Name: "friends.isBlocking", Kind: muxrpc.Async, Doc: "whether a feed blocks another", Args: pair, Call: a.isBlocking},
+		{Name: "friends.blocks", Kind: muxrpc.Source, Doc: "the feeds that somebody blocks, as go-ssb has it", Args: opts(may("who", "FeedId", "who blocks them; we, if it is missing")), Stream: a.blocks},
 		{Name: "friends.hops", Kind: muxrpc.Async, Doc: "{feed: distance}: 0 ourselves, 1 followed, negative blocked", Args: opts(
 			may("start", "FeedId", "from whom; we, if it is missing"), may("max", "number", "the greatest distance"),
 			may("reverse", "boolean", "against the follows: who has start in reach")), Call: a.hops},
@@ -123,6 +124,29 @@ func (a *API) isFollowing(ctx context.Context, req *muxrpc.Request) (any, error)
 func (a *API) isBlocking(ctx context.Context, req *muxrpc.Request) (any, error) {
 	a.settle(ctx)
 	return a.pair(req, a.Index.Blocks)
+}
+
+func (a *API) blocks(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	o := struct {
+		Who identity.ID `json:"who"`
+	}{a.Key.ID()}
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	a.settle(ctx)
+	var blocked []identity.ID
+	for id, r := range a.Index.Relations(o.Who) {
+		if r == -1 {
+			blocked = append(blocked, id)
+		}
+	}
+	slices.SortFunc(blocked, func(x, y identity.ID) int { return slices.Compare(x[:], y[:]) })
+	for _, id := range blocked {
+		if err := sendJSON(s, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *API) hops(ctx context.Context, req *muxrpc.Request) (any, error) {

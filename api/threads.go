@@ -60,6 +60,7 @@ func (a *API) threads() []muxrpc.Method {
 		{Name: "threads.profileSummary", Doc: "public threads in which somebody wrote, as {root, replyCount, timestamp}", Args: listArgs(threadProfile), Stream: a.threadsProfileSummary},
 		{Name: "threads.thread", Doc: "one thread as {messages, full}; of posts, unless a list says otherwise", Args: threadArgs(threadRoot, threadPrivate, threadSize), Stream: a.threadsThread},
 		{Name: "threads.threadUpdates", Doc: "the messages that come to a thread", Args: threadArgs(threadRoot, threadPrivate), Stream: a.threadsThreadUpdates},
+		{Name: "tangles.thread", Doc: "the messages that name one as their root, as go-ssb has it, in the order of arrival", Args: streamArgs("time of arrival, in ms", threadRoot), Stream: a.tanglesThread},
 		{Name: "threads.hashtagCount", Doc: "how many public threads have a hashtag", Args: threadArgs(threadHashtag), Call: a.threadsHashtagCount},
 		{Name: "threads.hashtagsMatching", Doc: "[[hashtag, how many messages have it]] of those that begin so, the most common first", Args: []muxrpc.Arg{{Name: "opts", Type: "object", Doc: "options", Options: []muxrpc.Arg{
 			{Name: "query", Type: "string", Doc: "the beginning"},
@@ -627,6 +628,30 @@ func (a *API) threadsThreadUpdates(ctx context.Context, req *muxrpc.Request, s *
 			return nil
 		}
 		return s.SendJSON(a.shown(m, o.Private))
+	})
+}
+
+// tanglesThread does not show the message that began the thread, as go-ssb does not.
+func (a *API) tanglesThread(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
+	var o struct {
+		streamOptions
+		Root identity.MsgID `json:"root"`
+	}
+	if err := req.Decode(&o); err != nil {
+		return err
+	}
+	a.settle(ctx)
+	set := index.Links(o.Root.String(), "root")
+	if o.Private {
+		set = set.Private(true)
+	}
+	q := index.Query{Where: set}
+	o.times(&q)
+	return a.stream(ctx, s, &o.streamOptions, q, func(m log.Message) ([]byte, error) {
+		if !names(fieldsOf(a.content(&m, o.Private)), o.Root.String(), "root") {
+			return nil, nil
+		}
+		return a.encode(&o.streamOptions, m), nil
 	})
 }
 

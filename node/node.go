@@ -237,9 +237,9 @@ func (n *Node) assemble() (err error) {
 	}
 	local := api.API{
 		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(), LAN: n.lanReport,
-		Addresses: n.addressesFor,
+		Addresses: n.addressesFor, Dir: n.cfg.Dir,
 	}
-	peers, err := muxrpc.NewRegistry(n.network.Methods())
+	peers, err := muxrpc.NewRegistry(n.network.Methods(), local.PeerMethods())
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,9 @@ type session struct {
 	quiet   chan struct{} // closed when none do; nil: none ever did
 }
 
+// Remote is the peer's feed id, for handlers of other packages to whom the session is Request.Peer.
+func (s *session) Remote() identity.ID { return s.id }
+
 // streamBuffer is how much of an EBT or history stream may wait while the log takes in what came before: enough for Append to
 // verify one piece while it commits the other.
 const streamBuffer = 2 << 20
