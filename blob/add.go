@@ -2,6 +2,7 @@ package blob
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -23,7 +24,7 @@ var chunks = sync.Pool{New: func() any { return new([chunk]byte) }}
 // A blob that is there already stays as it is, but is kept for the new reason, too: Own and Pinned are added, and who it
 // counts for when that was nobody.
 func (s *Store) Add(ctx context.Context, r io.Reader, want *identity.BlobID, why Why) (info Info, err error) {
-	f, err := s.disk.create(s.tmp)
+	f, err := s.disk.create(s.half(), os.O_EXCL)
 	if err != nil {
 		return Info{}, fmt.Errorf("add a blob: %w", err)
 	}
@@ -70,6 +71,9 @@ func (s *Store) Add(ctx context.Context, r io.Reader, want *identity.BlobID, why
 	kept = true
 	return s.keep(f, b)
 }
+
+// half is the name of a new half-written file.
+func (s *Store) half() string { return filepath.Join(s.tmp, rand.Text()) }
 
 // discard closes and removes a half-written file.
 func (s *Store) discard(f *os.File) {

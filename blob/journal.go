@@ -170,21 +170,14 @@ func (j *journal) read(each func(record)) (fresh bool, bad int, err error) {
 func (j *journal) next() string { return j.path + ".new" }
 
 // rewrite puts a new file of all records in the place of the old one.
-func (j *journal) rewrite(records func(yield func(*record) bool)) (err error) {
+func (j *journal) rewrite(records func(yield func(*record) bool)) error {
 	j.syncing.Lock()
 	defer j.syncing.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	next := j.next()
-	var f *os.File
-	err = j.disk.step("create", next, func() error {
-		f, err = os.OpenFile(next, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-		return err
-	})
+	f, err := j.disk.create(next, os.O_TRUNC)
 	if err != nil {
-		if f != nil {
-			err = errors.Join(err, f.Close(), os.Remove(next))
-		}
 		return err
 	}
 	b := appendVersion(make([]byte, 0, growth))
@@ -208,15 +201,19 @@ func (j *journal) rewrite(records func(yield func(*record) bool)) (err error) {
 	if err == nil {
 		err = j.disk.sync(f)
 	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = j.disk.rename(next, j.path)
 	}
 	if err == nil {
 		err = j.disk.syncDir(filepath.Dir(j.path))
 	}
+	if err == nil {
+		f, err = os.OpenFile(j.path, os.O_RDWR, 0)
+	}
 	if err != nil {
 		// The old file may be gone by now, and the new one not be durable: whatever comes next begins with a new one.
-		j.lost = errors.Join(err, f.Close())
+		j.lost = err
 		_ = os.Remove(next)
 		return err
 	}

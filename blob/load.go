@@ -106,7 +106,7 @@ func (s *Store) load() error {
 	if adopted > 0 {
 		s.log.Warn("blobs of which nothing was known are pinned", "blobs", adopted)
 	}
-	if fresh || bad > 0 || adopted > 0 || s.known.file == nil || s.known.records() > 2*int64(len(s.slots))+4*growth/recordSize {
+	if fresh || bad > 0 || adopted > 0 || s.known.file == nil || s.known.records() > 2*int64(len(s.slots))+s.o.slack/2 {
 		return s.rewrite()
 	}
 	return nil

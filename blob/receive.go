@@ -59,7 +59,7 @@ func (s *Store) Receive(id identity.BlobID, size int64, why Why) (*Receiving, er
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.disk.create(s.tmp)
+	f, err := s.disk.create(s.half(), os.O_EXCL)
 	if err != nil {
 		s.unbook(b)
 		return nil, fmt.Errorf("blob %s: %w", id, err)

@@ -46,6 +46,16 @@ func room(t testing.TB, blocks int) *Store {
 	return open(t, Options{Budget: int64(blocks) * block, Max: block, Rank: hops, Now: (&clock{}).Now})
 }
 
+// within checks that the store keeps to its budget.
+func within(t testing.TB, s *Store) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving > s.o.Budget {
+		t.Errorf("%d bytes count for the budget of %d", s.leaving, s.o.Budget)
+	}
+}
+
 func byAuthor(n int) Why { return Why{Author: someone(n)} }
 
 // order lets one blob leave after the other, and tells their names.
@@ -122,8 +132,10 @@ func TestOrderOfLeaving(t *testing.T) {
 		r.Close()
 	}
 	check(t, s)
+	within(t, s)
 	s = reopen(t, s) // the order is kept
 	check(t, s)
+	within(t, s)
 	const want = "flood0 flood1 out nobody peer 3b 3c 3a 2a 2b flood2 flood3 flood4 flood5 1 me me me me me me'"
 	if got := order(t, s, names); got != want {
 		t.Errorf("they leave in the order\n%s, want\n%s", got, want)
@@ -132,6 +144,7 @@ func TestOrderOfLeaving(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 	check(t, s)
+	within(t, s)
 }
 
 // Whoever floods the store, each of the others keeps a share, and those who are nearer keep everything that is within theirs.
@@ -216,6 +229,7 @@ func TestShares(t *testing.T) {
 		t.Errorf("%d left for two", u.Evicted-before.Evicted)
 	}
 	check(t, s)
+	within(t, s)
 }
 
 // Room is booked before a byte comes, so that what comes at the same time never goes over the budget, and is given back.
@@ -250,6 +264,7 @@ func TestBooking(t *testing.T) {
 		}
 	}
 	check(t, s)
+	within(t, s)
 	if u := s.Usage(); u.Free != 4*block || u.Blobs != 4 {
 		t.Errorf("%+v", u)
 	}
@@ -296,6 +311,7 @@ func TestTrim(t *testing.T) {
 	}
 	s.Trim()
 	check(t, s)
+	within(t, s)
 	for i := range 20 {
 		// Of those of one hop the newest stay.
 		if got, want := has(s, idOf(data(i, 10))), i >= 5 && i < 10; got != want {

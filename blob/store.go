@@ -51,7 +51,9 @@ type Options struct {
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: nothing is logged
 
-	fault func(step, path string, done bool) error // see disk
+	fault  func(step, path string, done bool) error // see disk
+	noSync bool
+	slack  int64 // how many more records may be written than are needed twice, before all are written anew; 0: some thousand
 }
 
 // Why is why a blob is kept, and for whom it counts. Zero ids are nobody.
@@ -164,7 +166,10 @@ func Open(o Options) (*Store, error) {
 	if o.Rank == nil {
 		o.Rank = func(identity.ID) int { return -1 }
 	}
-	s := &Store{o: o, log: o.Logger, disk: disk{o.fault}, tmp: filepath.Join(o.Dir, "tmp"), news: make(chan struct{}),
+	if o.slack == 0 {
+		o.slack = 4096
+	}
+	s := &Store{o: o, log: o.Logger, disk: disk{o.fault, o.noSync}, tmp: filepath.Join(o.Dir, "tmp"), news: make(chan struct{}),
 		slots: map[identity.BlobID]uint32{}, entries: make([]entry, 1)}
 	s.people.init()
 	s.known = journal{disk: s.disk, path: filepath.Join(o.Dir, "known")}
@@ -229,7 +234,7 @@ func (s *Store) begin() error {
 			s.change.RUnlock()
 			return os.ErrClosed
 		}
-		if s.known.broken() == nil && s.known.records() <= 2*held+8*growth/recordSize {
+		if s.known.broken() == nil && s.known.records() <= 2*held+s.o.slack {
 			return nil
 		}
 		s.change.RUnlock()
@@ -251,7 +256,7 @@ func (s *Store) compact() error {
 	if closed {
 		return os.ErrClosed
 	}
-	if s.known.broken() == nil && s.known.records() <= 2*held+4*growth/recordSize {
+	if s.known.broken() == nil && s.known.records() <= 2*held+s.o.slack/2 {
 		return nil // somebody else did
 	}
 	return s.rewrite()
