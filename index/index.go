@@ -57,6 +57,8 @@ type Index struct {
 	pubs     *pubs       // fixed after Open; has its own lock
 	views    []*follower // fixed after Open
 
+	shown shown // has its own lock
+
 	// turn is held over each batch of the front, so that a view that was behind joins it between two batches.
 	turn  sync.Mutex
 	front []*follower // the views that read the log together; all at one place

@@ -437,21 +437,84 @@ func (c *columns) at(at log.Offset) (place, bool, error) {
 	return p, ok, nil
 }
 
-// message reads the message of a place from the log; false: it is not there any more. A power cut may have taken it, and it may
-// have come again at another place.
+// message reads the message of a place; false: it is not there any more. A power cut may have taken it, and it may have come
+// again at another place.
 func (x *Index) message(p place) (m log.Message, ok bool, err error) {
-	id, ok := x.messages.author(p.author)
-	if !ok {
-		return m, false, nil
+	msgs, err := x.fetch(nil, []place{p})
+	if err != nil {
+		return m, false, err
 	}
-	m, err = x.o.Log.At(id, int64(p.seq))
-	if errors.Is(err, log.ErrNotFound) {
-		return m, false, nil
+	return msgs[0], msgs[0].Sequence() != 0, nil
+}
+
+// fetchMost is how many messages a query reads from the log at once.
+const fetchMost = 64
+
+// fetch appends the messages of places, one for each: with the sequence 0 where there is none any more. When one cannot be read, only
+// those before it are appended.
+func (x *Index) fetch(dst []log.Message, places []place) ([]log.Message, error) {
+	for len(places) > 0 {
+		some := places[:min(len(places), fetchMost)]
+		places = places[len(some):]
+		var err error
+		if dst, err = x.fetchSome(dst, some); err != nil {
+			return dst, err
+		}
+	}
+	return dst, nil
+}
+
+func (x *Index) fetchSome(dst []log.Message, places []place) ([]log.Message, error) {
+	var ask [fetchMost]log.Place
+	var of [fetchMost]int // where each stands in dst
+	n := 0
+	x.shown.mu.Lock()
+	for _, p := range places {
+		m := x.shown.of[p.at%shownMost] // the zero Message has no value
+		if m.Value() == nil || m.Offset() != p.at {
+			m = log.Message{}
+			if id, ok := x.messages.author(p.author); ok {
+				ask[n], of[n] = log.Place{Author: id, Sequence: int64(p.seq), Offset: p.at}, len(dst)
+				n++
+			}
+		}
+		dst = append(dst, m)
+	}
+	x.shown.mu.Unlock()
+	if n == 0 {
+		return dst, nil
+	}
+	var room [fetchMost]log.Message
+	found, err := x.o.Log.AtMany(room[:0], ask[:n])
+	x.shown.mu.Lock()
+	defer x.shown.mu.Unlock()
+	for i, m := range found {
+		dst[of[i]] = m
+		x.shown.keep(m)
 	}
 	if err != nil {
-		return m, false, fmt.Errorf("index: %w", err)
+		return dst[:of[len(found)]], fmt.Errorf("index: %w", err)
 	}
-	return m, m.Offset() == p.at, nil
+	return dst, nil
+}
+
+const (
+	shownMost = 4096
+	shownSize = 4096 // bytes of a message that is kept; most have some 600
+)
+
+// shown keeps messages that were read lately: what is asked for is mostly asked for again. A message never changes, and a place is
+// never that of another one.
+type shown struct {
+	mu sync.Mutex
+	of [shownMost]log.Message // by place
+}
+
+// keep keeps a message. mu is held.
+func (s *shown) keep(m log.Message) {
+	if m.Sequence() != 0 && len(m.Value()) <= shownSize {
+		s.of[m.Offset()%shownMost] = m
+	}
 }
 
 // rowsChunk is how many rows are read in one transaction: an open one keeps old files alive.

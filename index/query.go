@@ -335,19 +335,29 @@ func (x *Index) Query(ctx context.Context, q Query) iter.Seq2[log.Message, error
 			left = math.MaxInt
 		}
 		stop := false
-		give := func(p place) error {
-			if err := ctx.Err(); err != nil {
-				return err
+		var msgs []log.Message
+		give := func(places []place) (err error) {
+			for len(places) > 0 {
+				// A slow reader holds no more than these.
+				some := places[:min(len(places), left, fetchMost)]
+				places = places[len(some):]
+				msgs, err = x.fetch(msgs[:0], some)
+				for i := range msgs {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					if msgs[i].Sequence() == 0 || q.Unblocked && x.isBlocked(some[i].author) {
+						continue
+					}
+					left--
+					if stop = !yield(msgs[i], nil) || left == 0; stop {
+						return nil
+					}
+				}
+				if err != nil {
+					return err
+				}
 			}
-			if q.Unblocked && x.isBlocked(p.author) {
-				return nil
-			}
-			m, ok, err := x.message(p)
-			if !ok || err != nil {
-				return err
-			}
-			left--
-			stop = !yield(m, nil) || left == 0
 			return nil
 		}
 		now := x.queryable()
@@ -427,7 +437,7 @@ func (x *Index) waitQueryable(ctx context.Context, at log.Offset) (log.Offset, e
 }
 
 // arrived gives what is there, in the order of arrival.
-func (x *Index) arrived(q Query, until log.Offset, give func(place) error, stop *bool) error {
+func (x *Index) arrived(q Query, until log.Offset, give func([]place) error, stop *bool) error {
 	from := q.From
 	if q.Since > 0 {
 		at, err := x.placeAt(q.Since, until)
@@ -470,7 +480,7 @@ func (x *Index) placeAt(received float64, end log.Offset) (log.Offset, error) {
 }
 
 // between gives the messages of a set in from..to-1, in the order of arrival. It holds no transaction while it gives.
-func (x *Index) between(where Set, from, to log.Offset, reverse bool, give func(place) error, stop *bool) error {
+func (x *Index) between(where Set, from, to log.Offset, reverse bool, give func([]place) error, stop *bool) error {
 	found := make([]place, 0, 64)
 	for size := 64; from < to && !*stop; size = min(2*size, 1024) {
 		found = found[:0]
@@ -518,10 +528,8 @@ func (x *Index) between(where Set, from, to log.Offset, reverse bool, give func(
 		if err != nil {
 			return err
 		}
-		for _, p := range found {
-			if err := give(p); err != nil || *stop {
-				return err
-			}
+		if err := give(found); err != nil || *stop {
+			return err
 		}
 	}
 	return nil
@@ -547,7 +555,7 @@ func (x *Index) columns(txn *badger.Txn) *columns {
 const gatherMost = 100_000
 
 // claimed gives what is there, in the order of the times that are claimed.
-func (x *Index) claimed(q Query, until log.Offset, give func(place) error, stop *bool) error {
+func (x *Index) claimed(q Query, until log.Offset, give func([]place) error, stop *bool) error {
 	behind := q.Behind
 	in := func(p place) bool {
 		if p.at < q.From || p.at >= until || q.Since > 0 && p.time < q.Since || q.Until > 0 && p.time > q.Until {
@@ -564,11 +572,12 @@ func (x *Index) claimed(q Query, until log.Offset, give func(place) error, stop 
 		if err != nil {
 			return err
 		}
-		for _, p := range newest {
-			if err := give(p); err != nil || *stop {
-				return err
-			}
-			behind = &Point{p.time, p.at}
+		if err := give(newest); err != nil || *stop {
+			return err
+		}
+		if len(newest) > 0 {
+			last := newest[len(newest)-1]
+			behind = &Point{last.time, last.at}
 		}
 		if whole && len(newest) < k {
 			return nil
@@ -625,12 +634,7 @@ func (x *Index) claimed(q Query, until log.Offset, give func(place) error, stop 
 		if q.Reverse {
 			slices.Reverse(all)
 		}
-		for _, p := range all {
-			if err := give(p); err != nil || *stop {
-				return err
-			}
-		}
-		return nil
+		return give(all)
 	}
 	return x.walkTimes(q, in, give, stop)
 }
@@ -658,7 +662,17 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 	err = x.look(func(txn *badger.Txn) error {
 		// Are they to be expected in so few blocks?
 		size, err := x.sizeAtMost(txn, q.Where)
-		if err != nil || len(blocks) > blocksMost && size < uint64(k*len(blocks)/blocksMost) {
+		if err != nil {
+			return err
+		}
+		if len(blocks) > blocksMost && size < uint64(k*len(blocks)/blocksMost) {
+			if whole = size <= gatherMost; whole {
+				latest := make(map[uint64]float64, len(blocks))
+				for _, b := range blocks {
+					latest[b.n] = b.latest
+				}
+				all, err = x.newestOfFew(txn, q, in, until, k, latest)
+			}
 			return err
 		}
 		cols := x.columns(txn)
@@ -706,9 +720,54 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 	return all, true, nil
 }
 
+// newestOfFew finds the k newest messages of a small set by their times, in order: it goes back in the order of arrival, until all
+// that arrived before is older. latest are the latest times of blocks that are looked at.
+func (x *Index) newestOfFew(txn *badger.Txn, q Query, in func(place) bool, until log.Offset, k int, latest map[uint64]float64) (all []place, err error) {
+	// The latest times of all blocks up to one.
+	before := make([]float64, uint64(until)/blockRows+1)
+	for n := range before {
+		before[n] = latest[uint64(n)]
+		if n > 0 {
+			before[n] = max(before[n], before[n-1])
+		}
+	}
+	f, err := x.find(txn, q.Where, true)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	cols := x.columns(txn)
+	newer := func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) }
+	for at, ok := uint64(until)-1, until > 0; ok; {
+		p, found, err := f.seek(at)
+		if err != nil {
+			return nil, err
+		}
+		if !found || p < uint64(q.From) {
+			break
+		}
+		if len(all) >= 2*k {
+			slices.SortFunc(all, newer)
+			if all = all[:k]; all[k-1].time > before[p/blockRows] {
+				break
+			}
+		}
+		pl, known, err := cols.at(log.Offset(p))
+		if err != nil {
+			return nil, err
+		}
+		if known && in(pl) {
+			all = append(all, pl)
+		}
+		at, ok = beyond(p, true)
+	}
+	slices.SortFunc(all, newer)
+	return all[:min(k, len(all))], nil
+}
+
 // walkTimes gives the messages of a large set in the order of their times: it goes through all messages in that order, and asks
 // of some hundred at a time which are in the set.
-func (x *Index) walkTimes(q Query, in func(place) bool, give func(place) error, stop *bool) error {
+func (x *Index) walkTimes(q Query, in func(place) bool, give func([]place) error, stop *bool) error {
 	var chunk []place
 	flush := func() error {
 		keep := make(map[log.Offset]bool, len(chunk))
@@ -738,16 +797,12 @@ func (x *Index) walkTimes(q Query, in func(place) bool, give func(place) error, 
 				return err
 			}
 		}
-		for _, p := range chunk {
-			if q.Where.kind != 0 && !keep[p.at] {
-				continue
-			}
-			if err := give(p); err != nil || *stop {
-				return err
-			}
+		if q.Where.kind != 0 {
+			chunk = slices.DeleteFunc(chunk, func(p place) bool { return !keep[p.at] })
 		}
+		err := give(chunk)
 		chunk = chunk[:0]
-		return nil
+		return err
 	}
 	from := allTimes(q.Reverse)
 	switch {

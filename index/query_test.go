@@ -276,17 +276,71 @@ func TestClaimedOrderOfLargeAndSmallSets(t *testing.T) {
 			q := Query{Where: OfType("post"), Claimed: true, Reverse: reverse, Limit: limit}
 			var walked []string
 			stop := false
-			err := x.walkTimes(q, func(place) bool { return true }, func(p place) error {
-				m, _, err := x.message(p)
-				walked = append(walked, fmt.Sprint(m.Offset(), " ", m.Key()))
+			err := x.walkTimes(q, func(place) bool { return true }, func(places []place) error {
+				for _, p := range places[:min(len(places), limit-len(walked))] {
+					m, _, err := x.message(p)
+					if err != nil {
+						return err
+					}
+					walked = append(walked, fmt.Sprint(m.Offset(), " ", m.Key()))
+				}
 				stop = len(walked) == limit
-				return err
+				return nil
 			}, &stop)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(walked, keysOf(t, x.Query(t.Context(), q))); diff != "" {
 				t.Errorf("limit %d (-walked +query):\n%s", limit, diff)
+			}
+		}
+	}
+}
+
+// The newest of a small set are those of all of it in order, however much of it is looked at.
+func TestNewestOfFew(t *testing.T) {
+	t.Parallel()
+	l, self := generated(t, 5000, 4)
+	x := start(t, Options{Log: l, Self: self, Hops: 2}).caughtUp()
+	until := x.queryable()
+	for _, where := range []Set{By(self), OfType("post"), OfType("vote"), Boxed(), None(), And(OfType("about"), Not(By(self)))} {
+		for _, q := range []Query{{Where: where}, {Where: where, From: until / 2}} {
+			var want []place
+			err := x.look(func(txn *badger.Txn) error {
+				f, err := x.find(txn, where, false)
+				if err != nil {
+					return err
+				}
+				defer f.close()
+				cols := x.columns(txn)
+				for at := uint64(q.From); ; at++ {
+					var ok bool
+					if at, ok, err = f.seek(at); !ok || err != nil {
+						return err
+					}
+					p, _, err := cols.at(log.Offset(at))
+					if err != nil {
+						return err
+					}
+					want = append(want, p)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.SortFunc(want, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
+			for _, k := range []int{1, 2, 7, 50, 5000} {
+				var got []place
+				err := x.look(func(txn *badger.Txn) (err error) {
+					got, err = x.newestOfFew(txn, q, func(place) bool { return true }, until, k, x.messages.latest)
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got, want[:min(k, len(want))]) {
+					t.Errorf("the newest %d of %d of %+v from %d are other ones", k, len(want), where, q.From)
+				}
 			}
 		}
 	}

@@ -83,25 +83,41 @@ func (x *Index) Threads(q ThreadQuery) iter.Seq2[Thread, error] {
 // threadsIn finds threads by the messages of a set.
 func (x *Index) threadsIn(q ThreadQuery, want byte, give func(row) bool, yield func(Thread, error) bool) {
 	until, stop := x.queryable(), false
-	err := x.claimed(Query{Where: And(q.Where, typedPost(q.Private)), Reverse: true, Behind: q.Behind, Limit: q.Limit}, until, func(p place) error {
-		var r row
-		err := x.look(func(txn *badger.Txn) error {
-			item, err := txn.Get(timeKey(p.time, p.at))
-			if errors.Is(err, badger.ErrKeyNotFound) {
+	err := x.claimed(Query{Where: And(q.Where, typedPost(q.Private)), Reverse: true, Behind: q.Behind, Limit: q.Limit}, until, func(places []place) error {
+		for some := range slices.Chunk(places, fetchMost) {
+			rows := make([]row, 0, len(some))
+			err := x.look(func(txn *badger.Txn) error {
+				for _, p := range some {
+					item, err := txn.Get(timeKey(p.time, p.at))
+					if errors.Is(err, badger.ErrKeyNotFound) {
+						continue
+					}
+					if err != nil {
+						return err
+					}
+					if err := item.Value(func(value []byte) error {
+						r, err := parseTimeRow(item.Key(), value)
+						rows = append(rows, r)
+						return err
+					}); err != nil {
+						return err
+					}
+				}
 				return nil
-			}
+			})
 			if err != nil {
 				return err
 			}
-			return item.Value(func(value []byte) error {
-				r, err = parseTimeRow(item.Key(), value)
-				return err
-			})
-		})
-		if err == nil && r.flags&(isPost|isBoxed|isOpened) == want {
-			stop = !give(r)
+			for _, r := range rows {
+				if r.flags&(isPost|isBoxed|isOpened) != want {
+					continue
+				}
+				if stop = !give(r); stop {
+					return nil
+				}
+			}
 		}
-		return err
+		return nil
 	}, &stop)
 	if err != nil {
 		yield(Thread{}, err)
@@ -253,15 +269,10 @@ func (x *Index) Thread(root identity.MsgID, private bool, most int) (posts []log
 	full = len(all) <= most
 	all = all[max(0, len(all)-most):]
 	posts = append(make([]log.Message, 0, len(all)+1), first)
-	for _, p := range all {
-		m, ok, err := x.message(p)
-		if err != nil {
-			return nil, false, err
-		}
-		if ok {
-			posts = append(posts, m)
-		}
+	if posts, err = x.fetch(posts, all); err != nil {
+		return nil, false, err
 	}
+	posts = slices.DeleteFunc(posts, func(m log.Message) bool { return m.Sequence() == 0 })
 	x.orderByBranch(posts[1:])
 	return posts, full, nil
 }
@@ -427,15 +438,15 @@ func (x *Index) Votes(id identity.MsgID) (votes []Vote, err error) {
 		}
 		return nil
 	})
-	for _, p := range all {
-		if x.isBlocked(p.author) {
-			continue
-		}
-		m, ok, err := x.message(p)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
+	if err != nil {
+		return nil, err
+	}
+	msgs, err := x.fetch(nil, slices.DeleteFunc(all, func(p place) bool { return x.isBlocked(p.author) }))
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range msgs {
+		if m.Sequence() == 0 {
 			continue
 		}
 		var value float64
