@@ -87,6 +87,7 @@ type Brain struct {
 
 	wants  map[identity.BlobID]*want
 	own    int
+	wished []wish // own wants in the order in which they were wished, and some that are none any more
 	turn   uint64
 	ready  []*want // those that somebody has, in the order in which they are to be fetched
 	pushes map[identity.BlobID]*push
@@ -112,6 +113,12 @@ type Brain struct {
 type line struct {
 	seq uint64
 	id  identity.BlobID
+}
+
+// wish is an own want as it was wished; when that was not the last time, it means nothing.
+type wish struct {
+	w    *want
+	turn uint64
 }
 
 // want is a blob that is wanted.
@@ -365,6 +372,10 @@ func (b *Brain) Want(now time.Time, id identity.BlobID, waited bool) bool {
 	}
 	b.turn++
 	w.turn = b.turn
+	b.wished = append(b.wished, wish{w, w.turn})
+	if len(b.wished) > 2*b.own+64 {
+		b.wished = slices.DeleteFunc(b.wished, func(v wish) bool { return !b.counts(v) })
+	}
 	w.waited = w.waited || waited
 	if waited {
 		w.notBefore = time.Time{}
@@ -395,19 +406,21 @@ func (b *Brain) Forget(now time.Time, id identity.BlobID) {
 	}
 }
 
+// counts reports whether a wish is of a blob that is wanted, and the last one of it.
+func (b *Brain) counts(v wish) bool { return v.w.own && v.w.turn == v.turn && b.wants[v.w.id] == v.w }
+
+// forgetOldest gives up the oldest wish that nobody waits for and that is not being fetched.
 func (b *Brain) forgetOldest(now time.Time) bool {
-	var oldest *want
-	for _, w := range b.wants {
-		if w.own && !w.waited && w.job == nil && (oldest == nil || w.turn < oldest.turn) {
-			oldest = w
+	for i, v := range b.wished {
+		if !b.counts(v) || v.w.waited || v.w.job != nil {
+			continue
 		}
+		b.wished = slices.Delete(b.wished, i, i+1)
+		b.forgotten = append(b.forgotten, v.w.id)
+		b.remove(now, v.w)
+		return true
 	}
-	if oldest == nil {
-		return false
-	}
-	b.forgotten = append(b.forgotten, oldest.id)
-	b.remove(now, oldest)
-	return true
+	return false
 }
 
 // remove drops a want, and what was fetched of it.
@@ -749,13 +762,15 @@ func (b *Brain) toldOf(now time.Time, p *peer, id identity.BlobID, size int64) {
 	}
 	h := &have{p: p, size: size}
 	if len(w.havers) >= maxHavers {
-		dead := slices.IndexFunc(w.havers, func(h *have) bool { return h.dead })
-		if dead < 0 {
-			w.dropped = true
+		w.dropped = true
+		worse := slices.IndexFunc(w.havers, func(h *have) bool { return h.dead })
+		if worse < 0 && !p.doubt.After(now) {
+			worse = slices.IndexFunc(w.havers, func(h *have) bool { return h.p.doubt.After(now) })
+		}
+		if worse < 0 {
 			return
 		}
-		w.dropped = true
-		w.havers[dead] = h
+		w.havers[worse] = h
 	} else {
 		w.havers = append(w.havers, h)
 	}

@@ -451,7 +451,9 @@ func (b *Brain) fault(now time.Time, w *want, p *peer, doubt bool) {
 		if h.p == p {
 			h.notBefore = now.Add(failedFor << h.fails)
 			h.fails++
-			h.dead = h.dead || h.fails >= maxFails
+			if h.fails >= maxFails {
+				h.dead, p.doubt = true, now.Add(doubtFor)
+			}
 		}
 		alive = alive || !h.dead
 	}
