@@ -156,6 +156,14 @@ type usageArg struct {
 	Optional *bool `json:"optional,omitempty"`
 }
 
+func (a *Arg) usage(optional bool) usageArg {
+	typ := a.Type
+	if optional && typ == "array" {
+		typ = "Array" // npm ssb-cli sends an "array" that nobody gave it as [null]
+	}
+	return usageArg{typ, a.Doc, &optional}
+}
+
 // addHelp adds "help" for everything and for each namespace, taking the description of each from docs, and out of it.
 func (r *Registry) addHelp(docs map[string]string) error {
 	groups := map[string]map[string]usage{}
@@ -171,16 +179,15 @@ func (r *Registry) addHelp(docs map[string]string) error {
 		args := map[string]usageArg{}
 		for _, a := range m.Args {
 			if len(a.Options) == 0 || a.Type != "object" {
-				told := usageArg{Type: a.Type, Description: a.Doc}
-				if a.Optional {
-					told.Optional = &a.Optional
+				told := a.usage(a.Optional)
+				if !a.Optional {
+					told.Optional = nil
 				}
 				args[a.Name] = told
 			}
 			for _, o := range a.Options {
 				// Where the object may be missing, or something else in its place, so may all that is in it.
-				optional := o.Optional || a.Optional || a.Type != "object"
-				args[o.Name] = usageArg{o.Type, o.Doc, &optional}
+				args[o.Name] = o.usage(o.Optional || a.Optional || a.Type != "object")
 			}
 		}
 		groups[folder][name] = usage{Type: m.Kind, Description: m.Doc, Args: &args}

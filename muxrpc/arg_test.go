@@ -186,7 +186,7 @@ func TestHelp(t *testing.T) {
 			"help":{"type":"sync","description":"what can be called, and how","args":{}},
 			"follow":{"type":"async","description":"begin to follow","args":{
 				"id":{"type":"FeedId","description":"whom"},
-				"tags":{"type":"array","description":"","optional":true},
+				"tags":{"type":"Array","description":"","optional":true},
 				"state":{"type":"boolean","description":"","optional":true}}}}}`,
 	} {
 		answer, err := c.Async(t.Context(), name)
