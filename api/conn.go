@@ -141,14 +141,16 @@ func (a *API) disconnect(_ context.Context, req *muxrpc.Request) (any, error) {
 	return a.Network.Disconnect(key), nil
 }
 
-var addressArgs = []muxrpc.Arg{{Name: "scope", Type: "string", Optional: true, Doc: "for whom: device, local, private or public"}}
+var addressArgs = []muxrpc.Arg{{Name: "scope", Type: "string|object", Optional: true, Doc: "for whom: device, local, private or public; an object says nothing"}}
 
-// address answers with the addresses for a scope joined by ";", or null when there are none.
+// address answers with the addresses for a scope joined by ";", or null when there are none. npm ssb-cli, told no scope, sends {}.
 func (a *API) address(_ context.Context, req *muxrpc.Request) (any, error) {
-	var scope, text string
-	if err := req.Decode(&scope); err != nil {
+	var arg any
+	if err := req.Decode(&arg); err != nil {
 		return nil, err
 	}
+	scope, _ := arg.(string)
+	text := ""
 	all := a.Network.Addresses()
 	if a.Addresses != nil {
 		all = a.Addresses(scope)

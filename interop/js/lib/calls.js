@@ -205,7 +205,7 @@ module.exports = function (keys, held) {
       ['tangle.branch', '~root'], ['tangle.branch', '~nothing'], ['unread.isRead', '~root'], ['meme.search', 'dolore'], ['suggest.profile', { text: '', limit: 3 }],
 
       ['multiserver.parse', 'net:example.com:8008~shs:zz+n7zuFc4wofIgKeEpXgB+/XQZB43Xj2rrWyD0QM2M='], ['multiserver.parse', 'nonsense'], ['multiserver.address'],
-      ['address'], ['getAddress'], ['getAddress', 'device'], ['getAddress', 'public'],
+      ['address'], ['address', {}], ['getAddress'], ['getAddress', 'device'], ['getAddress', 'public'],
       ['gossip.peers'], ['gossip.get', '~nobody'], ['replicate.upto', { live: false }], ['ebt.peerStatus', '~nobody'], ['getAtSequence', ['~me', 1]], ['nosuch'], ['invite.accept', 'nonsense']
     ].map((call) => ({ call })),
     { call: ['search.query', { query: 'in', limit: 5 }], unanswered: true },
