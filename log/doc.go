@@ -46,6 +46,8 @@
 // Beside the database, the file "own" is the journal of what was published lately, and says how far the confirmed feeds had come
 // (own.go). Open appends from it what the database has lost.
 //
+// Badger begins a new value log at each start. Small ones are merged, in the background (merge.go).
+//
 // What rots later in an older part of the value log is found when it is read, and that read says so: Options.Check reads
 // everything in Open, and cuts back what is damaged.
 //

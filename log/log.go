@@ -9,7 +9,6 @@ import (
 	"iter"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +80,7 @@ type Log struct {
 	failed  error         // why nothing is written any more
 
 	syncer syncer
+	merger merger
 }
 
 // recentSize is how many messages are kept in memory for followers.
@@ -136,7 +136,7 @@ func Open(o Options) (*Log, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	crashed, err := leftOver(o.Dir)
+	oldWAL, err := newestWAL(o.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -170,11 +170,12 @@ func Open(o Options) (*Log, error) {
 		return nil, openError(o.Dir, errors.Join(err, db.Close()))
 	}
 	l := &Log{o: o, db: db, numbers: map[identity.ID]uint32{}, more: make(chan struct{})}
-	if err := l.open(crashed); err != nil {
+	if err := l.open(oldWAL > 0); err != nil {
 		return nil, errors.Join(err, l.syncer.files.close(), l.own.close(), db.Close())
 	}
 	logger.opened()
 	l.syncer.start(l)
+	l.startMerger(oldWAL)
 	return l, nil
 }
 
@@ -187,17 +188,15 @@ func openError(dir string, err error) error {
 		"then the feeds are fetched from peers again: %w", dir, err)
 }
 
-// leftOver reports whether the store was not closed in order: then its write-ahead logs are there.
-func leftOver(dir string) (bool, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.mem"))
-	return len(names) > 0, err
-}
-
+// open reads what is there. crashed: the store was not closed in order, because its write-ahead logs were there.
 func (l *Log) open(crashed bool) (err error) {
 	if l.syncer.files, err = openSyncFiles(l.o.Dir, l.db); err != nil {
 		return err
 	}
 	if err := l.own.open(l.o.Dir, l.o.journalSize); err != nil {
+		return err
+	}
+	if err := l.repairMerge(crashed); err != nil {
 		return err
 	}
 	if err := l.load(); err != nil {
@@ -427,6 +426,7 @@ func each(txn *badger.Txn, prefix byte, do func(key, value []byte) error) error 
 
 // Close syncs everything and releases the folder. Followers end.
 func (l *Log) Close() error {
+	l.merger.stop()
 	l.write.Lock()
 	defer l.write.Unlock()
 	failed := l.fail(ErrClosed)
@@ -442,7 +442,11 @@ func (l *Log) Close() error {
 	}
 	l.reading.Lock()
 	defer l.reading.Unlock()
-	return errors.Join(err, l.syncer.files.close(), l.own.close(), l.db.Close())
+	err = errors.Join(err, l.syncer.files.close(), l.own.close(), l.db.Close())
+	if err == nil && failed == nil {
+		l.dropLogs(true)
+	}
+	return err
 }
 
 // fail makes the log refuse writes and ends followers. It returns the error that did so before, if any. After ErrClosed the

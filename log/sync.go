@@ -51,6 +51,8 @@ func (s *syncer) start(l *Log) {
 			}
 			if err := l.sync(); err != nil {
 				l.fail(fmt.Errorf("log: sync: %w", err))
+			} else {
+				l.dropLogs(false)
 			}
 		}
 	})
