@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -813,7 +814,11 @@ func (x *blobs) writePushes() error {
 	x.mu.Lock()
 	pushes := x.brain.Pushing()
 	x.mu.Unlock()
-	data, err := json.Marshal(pushes)
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false) // & stays &
+	err := enc.Encode(pushes)
+	data := out.Bytes()
 	if err != nil || string(data) == x.noted {
 		return err
 	}

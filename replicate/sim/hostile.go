@@ -56,13 +56,13 @@ func (s *sim) attack(n *node, gen int) {
 	}
 	if len(all) > 0 {
 		addr := all[s.rng.IntN(len(all))]
-		if addr.Key != n.id && n.links[num(addr.Key)] == nil && !n.dialling[addr] {
+		if addr.Key != n.id && n.with(num(addr.Key)) == nil && !n.dialling[addr] {
 			n.dialling[addr] = true
 			s.dial(n, addr)
 		}
 	}
 	if n.hostile == flooder {
-		for _, l := range s.linksOf(n) {
+		for _, l := range n.links {
 			s.flood(n, l)
 		}
 	}
@@ -71,7 +71,7 @@ func (s *sim) attack(n *node, gen int) {
 
 // flood sends what nobody asked for.
 func (s *sim) flood(n *node, l *link) {
-	to := l.ends[1-l.side(n)]
+	to := l.other(n)
 	s.after(l.latency, func() {
 		if !to.on || !l.up[l.side(to)] || !to.hostile.ownBrain() {
 			return
@@ -158,10 +158,10 @@ func (s *sim) otherBranch(n, from *node, author int, seq int64) bool {
 
 // judge takes down what it means that a scheduler drops somebody.
 func (s *sim) judge(n *node, l *link, why string) {
-	if n.hostile != honest || !strings.Contains(why, "sent nothing for") {
+	if n.hostile != honest || !strings.Contains(why, "sent nothing for") && !strings.Contains(why, "said nothing for") {
 		return
 	}
-	other := l.ends[1-l.side(n)]
+	other := l.other(n)
 	switch {
 	case other.hostile != honest:
 		s.watchdog++

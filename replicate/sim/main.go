@@ -26,7 +26,7 @@ func main() {
 	out := flag.String("out", "replicate/sim", "the folder for RESULTS.md and spread.svg")
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()), "where all chance comes from")
 	flag.Parse()
-	debug.SetGCPercent(50) // ten thousand nodes take gigabytes
+	debug.SetMemoryLimit(5 << 30) // ten thousand nodes take gigabytes: rather collect more often than take more
 	if err := report(*sizes, *out, *seed); err != nil {
 		fmt.Fprintln(os.Stderr, "sim:", err)
 		os.Exit(1)
@@ -54,6 +54,13 @@ const (
 	posts    = 200
 )
 
+// heapNow is how much memory the process has from the system and did not give back, in bytes.
+func heapNow() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Sys - m.HeapReleased
+}
+
 // row is what was measured of one network.
 type row struct {
 	persons   int
@@ -69,6 +76,7 @@ type row struct {
 	first     float64 // bytes of notes when two meet for the first time
 	again     float64 // when they meet again
 	took      time.Duration
+	memory    uint64 // at the end, with other networks that run beside this one
 }
 
 // measure runs a network in which all is known and then posts are made.
@@ -111,7 +119,7 @@ func measure(c config, name string) row {
 		}
 	}
 	r.person, r.pub = ratio(links[0], on[0]), ratio(links[1], on[1])
-	r.took = time.Since(began)
+	r.took, r.memory = time.Since(began), heapNow()
 	return r
 }
 
@@ -134,6 +142,24 @@ func (r *row) until(part float64) (median time.Duration, reached int) {
 		median = all[len(all)/2]
 	}
 	return median, reached
+}
+
+// arrivals is how long it took a post to one who wants it, over all of them, in order; never is how many had not got it in the end.
+func (r *row) arrivals() (took []time.Duration, never int) {
+	for _, p := range r.spreads {
+		took = append(took, p.got...)
+		never += p.wanters - len(p.got)
+	}
+	slices.Sort(took)
+	return took, never
+}
+
+// quantile is an element of what is in order.
+func quantile(took []time.Duration, q float64) time.Duration {
+	if len(took) == 0 {
+		return 0
+	}
+	return took[min(len(took)-1, int(q*float64(len(took))))]
 }
 
 func words(d time.Duration) string {
@@ -177,7 +203,8 @@ func report(sizes, out string, seed uint64) error {
 			rows = append(rows, r)
 			half, _ := r.until(0.5)
 			most, _ := r.until(0.95)
-			fmt.Printf("%d persons, %s: half in %s, 95 %% in %s (%s of computing)\n", persons, r.scenario, words(half), words(most), r.took.Round(time.Second))
+			fmt.Printf("%d persons, %s: half in %s, 95 %% in %s (%s of computing, %d MB)\n",
+				persons, r.scenario, words(half), words(most), r.took.Round(time.Second), r.memory>>20)
 		}
 		// After each size: the largest takes long.
 		if err := os.WriteFile(filepath.Join(out, "RESULTS.md"), []byte(table(rows, seed)), 0o644); err != nil {
@@ -202,8 +229,10 @@ Hops 2, a small-world follow graph, %d posts in %d minutes after all were in syn
 		fmt.Fprintf(&b, "- **%s**: %s.\n", sc.name, sc.what)
 	}
 	b.WriteString(`
-| persons | network | who want a post | 50 % have it | 95 % | 100 % | posts that all got | messages sent per message needed | bytes sent per message needed | connections of a person | of a pub | clock bytes, first meeting | clock bytes, reconnect |
-|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+How long until a part of those who want a post have it, in the median of the posts; and how many posts all had in the end:
+
+| persons | network | who want a post | 50 % have it | 95 % | 100 % | posts that all got |
+|--:|---|--:|--:|--:|--:|--:|
 `)
 	for _, r := range rows {
 		half, _ := r.until(0.5)
@@ -213,12 +242,31 @@ Hops 2, a small-world follow graph, %d posts in %d minutes after all were in syn
 		for _, p := range r.spreads {
 			wanters += p.wanters
 		}
-		fmt.Fprintf(&b, "| %d | %s | %.0f | %s | %s | %s | %d of %d | %.3f | %.0f | %.1f | %.1f | %.0f | %.0f |\n",
-			r.persons, r.scenario, ratio(int64(wanters), int64(len(r.spreads))), words(half), words(most), words(whole), reached, len(r.spreads),
-			r.perNeeded, r.bytes, r.person, r.pub, r.first, r.again)
+		fmt.Fprintf(&b, "| %d | %s | %.0f | %s | %s | %s | %d of %d |\n", r.persons, r.scenario, ratio(int64(wanters), int64(len(r.spreads))),
+			words(half), words(most), words(whole), reached, len(r.spreads))
 	}
 	b.WriteString(`
-The times are medians over the posts. Bytes are messages, notes and handshakes of honest nodes, those of the connections that
+How long it takes a post to one who wants it, over all posts and all who want them:
+
+| persons | network | p50 | p90 | p99 | p99.9 | max | not within the time watched |
+|--:|---|--:|--:|--:|--:|--:|--:|
+`)
+	for _, r := range rows {
+		took, never := r.arrivals()
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %s | %s | %d of %d |\n", r.persons, r.scenario, words(quantile(took, 0.5)), words(quantile(took, 0.9)),
+			words(quantile(took, 0.99)), words(quantile(took, 0.999)), words(quantile(took, 1)), never, never+len(took))
+	}
+	b.WriteString(`
+What it costs:
+
+| persons | network | messages sent per message needed | bytes sent per message needed | connections of a person | of a pub | clock bytes, first meeting | clock bytes, reconnect |
+|--:|---|--:|--:|--:|--:|--:|--:|
+`)
+	for _, r := range rows {
+		fmt.Fprintf(&b, "| %d | %s | %.3f | %.0f | %.1f | %.1f | %.0f | %.0f |\n", r.persons, r.scenario, r.perNeeded, r.bytes, r.person, r.pub, r.first, r.again)
+	}
+	b.WriteString(`
+Bytes are messages, notes and handshakes of honest nodes, those of the connections that
 rotation and churn make included, for as few posts as there are here: in a quiet network most of them are not messages.
 Clock bytes are the notes that both sides say in the first seconds of a connection.
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"container/heap"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -20,6 +19,7 @@ const (
 	dialTimeout  = 15 * time.Second        // of a TCP connection that nobody answers
 	bothDialled  = 10 * time.Second        // how close two connections are that both sides dialled at once
 	tickEvery    = 2500 * time.Millisecond // how often the EBT brain is told the time
+	watchEach    = 2                       // with how many of these the scheduler is told who lets us wait
 	maxInvalid   = 100                     // more invalid messages end a connection
 	pingTimeout  = time.Minute             // after which a dead connection is noticed when nothing else tells
 	beaconEvery  = 2 * time.Second         // of the neighbours on a local network
@@ -34,25 +34,48 @@ const (
 
 // event is something to do at a time.
 type event struct {
-	at    time.Time
-	order int // of those at one time, the first made comes first
+	at    time.Duration // since epoch
+	order int           // of those at one time, the first made comes first
 	do    func()
 }
 
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.order < o.order }
+
+// events is a heap, the next event first. Package container/heap would allocate for each.
 type events []event
 
-func (q events) Len() int { return len(q) }
-func (q events) Less(i, j int) bool {
-	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].order < q[j].order
+func (q *events) push(e event) {
+	*q = append(*q, e)
+	h := *q
+	i := len(h) - 1
+	for up := (i - 1) / 2; i > 0 && e.before(&h[up]); up = (i - 1) / 2 {
+		h[i] = h[up]
+		i = up
+	}
+	h[i] = e
 }
-func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *events) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *events) Pop() any {
-	last := len(*q) - 1
-	e := (*q)[last]
-	(*q)[last] = event{}
-	*q = (*q)[:last]
-	return e
+
+func (q *events) pop() event {
+	h := *q
+	first, e := h[0], h[len(h)-1]
+	h[len(h)-1] = event{}
+	h = h[:len(h)-1]
+	*q = h
+	i := 0
+	for down := 1; down < len(h); down = 2*i + 1 {
+		if down+1 < len(h) && h[down+1].before(&h[down]) {
+			down++
+		}
+		if e.before(&h[down]) {
+			break
+		}
+		h[i] = h[down]
+		i = down
+	}
+	if len(h) > 0 {
+		h[i] = e
+	}
+	return first
 }
 
 // sim is a network in virtual time. Everything happens on one goroutine, in an order that follows from the seed.
@@ -126,14 +149,16 @@ type node struct {
 	gen      int  // counts what ends with being off
 	brain    *ebt.Brain
 	sched    *sched.Scheduler
-	links    map[int]*link
+	links    []*link // in the order of the other ends
 	dialling map[identity.Address]bool
-	heads    map[identity.ID]int64  // the log
-	branch   map[int]int            // of forked feeds: which side of the fork the log has
-	clocks   map[identity.ID][]seen // what peers were last known to have: a file in a real node
-	conns    []byte                 // conn.json
+	heads    map[identity.ID]int64 // the log
+	branch   map[int]int           // of forked feeds: which side of the fork the log has
+	clocks   map[int]clock         // what peers were last known to have: a file in a real node
+	conns    []byte                // conn.json
 	schedAt  time.Time
 	ticks    bool
+	ticked   int
+	waits    bool      // somebody let it wait when it looked
 	tickLast time.Time // ticks go on until then
 	exposed  map[identity.ID]exposure
 }
@@ -145,23 +170,34 @@ type exposure struct {
 	from time.Time
 }
 
-// seen is an entry of a remembered clock, in little space.
-type seen struct{ feed, seq int32 }
+// clock is a remembered clock in little space: the sequences of the feeds that a node wants, in their order.
+type clock []int32
 
-func pack(clock ebt.Clock) []seen {
-	all := make([]seen, 0, len(clock))
-	for id, seq := range clock {
-		all = append(all, seen{int32(num(id)), int32(seq)})
+const unknown = ebt.None - 1 // no entry
+
+func (n *node) pack(c ebt.Clock) clock {
+	if c == nil {
+		return nil
+	}
+	all := make(clock, len(n.wants))
+	for i, id := range n.wants {
+		if seq, ok := c[id]; ok {
+			all[i] = int32(seq)
+		} else {
+			all[i] = unknown
+		}
 	}
 	return all
 }
 
-func unpack(all []seen) ebt.Clock {
-	clock := make(ebt.Clock, len(all))
-	for _, x := range all {
-		clock[idOf(int(x.feed))] = int64(x.seq)
+func (n *node) unpack(all clock) ebt.Clock {
+	c := make(ebt.Clock, len(all))
+	for i, seq := range all {
+		if seq != unknown {
+			c[n.wants[i]] = int64(seq)
+		}
 	}
-	return clock
+	return c
 }
 
 // candidate is an address that a node learns in one way or another when it starts.
@@ -182,9 +218,26 @@ type link struct {
 	up      [2]bool // as each end sees it
 	busy    [2]time.Time
 	lazy    [2]time.Time
-	owed    [2]map[identity.ID]bool // what each end was let wait for by the other
-	invalid [2]int                  // what each end got
+	stalled [2]bool // each end's scheduler was told that the other lets it wait
+	mute    [2]bool // and that the other said nothing
+	invalid [2]int  // what each end got
 }
+
+// find tells where in a node's links the one with another node is, or would be.
+func (n *node) find(other int) (int, bool) {
+	return slices.BinarySearchFunc(n.links, other, func(l *link, other int) int { return l.other(n).n - other })
+}
+
+// with is a node's connection with another one, nil when there is none.
+func (n *node) with(other int) *link {
+	if i, ok := n.find(other); ok {
+		return n.links[i]
+	}
+	return nil
+}
+
+// other is the far end.
+func (l *link) other(n *node) *node { return l.ends[1-l.side(n)] }
 
 func (l *link) side(n *node) int {
 	if l.ends[0] == n {
@@ -198,15 +251,15 @@ func num(id identity.ID) int { return int(id[0]) | int(id[1])<<8 | int(id[2])<<1
 
 func (s *sim) after(d time.Duration, do func()) {
 	s.order++
-	heap.Push(&s.queue, event{s.now.Add(d), s.order, do})
+	s.queue.push(event{s.now.Sub(epoch) + d, s.order, do})
 }
 
 // run lets time pass.
 func (s *sim) run(d time.Duration) {
 	end := s.now.Add(d)
-	for len(s.queue) > 0 && !s.queue[0].at.After(end) {
-		e := heap.Pop(&s.queue).(event)
-		s.now = e.at
+	for len(s.queue) > 0 && s.queue[0].at <= end.Sub(epoch) {
+		e := s.queue.pop()
+		s.now = epoch.Add(e.at)
 		e.do()
 	}
 	s.now = end
@@ -228,13 +281,13 @@ func (s *sim) start(n *node) {
 	}
 	n.on = true
 	n.gen++
-	n.ticks, n.schedAt = false, time.Time{}
+	n.ticks, n.waits, n.schedAt = false, false, time.Time{}
 	if !n.asleep {
 		saved, err := sched.Parse(n.conns)
 		if err != nil {
 			panic("sim: internal error: " + err.Error())
 		}
-		n.links, n.dialling = map[int]*link{}, map[identity.Address]bool{}
+		n.links, n.dialling = nil, map[identity.Address]bool{}
 		n.sched = sched.New(s.now, sched.Options{
 			Self: n.id, Rand: rand.New(rand.NewPCG(s.rng.Uint64(), 1)),
 			Known: func(id identity.ID) bool { return n.wanted[id] },
@@ -289,13 +342,13 @@ func (s *sim) stop(n *node, sleeps bool) {
 		return
 	}
 	if !sleeps {
-		for _, l := range s.linksOf(n) {
+		for _, l := range slices.Clone(n.links) {
 			s.end(l, n, "the node stops")
 		}
 		n.conns = sched.Marshal(n.sched.Saved())
 	} else {
-		for _, l := range s.linksOf(n) {
-			other := l.ends[1-l.side(n)]
+		for _, l := range n.links {
+			other := l.other(n)
 			s.after(pingTimeout, func() { s.end(l, other, "no answer to pings") })
 		}
 	}
@@ -329,20 +382,6 @@ func (s *sim) stop(n *node, sleeps bool) {
 			})
 		}
 	}
-}
-
-// linksOf lists a node's connections in an order that follows from the seed.
-func (s *sim) linksOf(n *node) []*link {
-	keys := make([]int, 0, len(n.links))
-	for k := range n.links {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	all := make([]*link, len(keys))
-	for i, k := range keys {
-		all[i] = n.links[k]
-	}
-	return all
 }
 
 // beacon tells a node and its neighbours of each other.
@@ -392,7 +431,7 @@ func (s *sim) schedule(n *node) {
 	for {
 		dial, drop, again := n.sched.Next(s.now)
 		for _, d := range drop {
-			l := n.links[num(d.ID)]
+			l := n.with(num(d.ID))
 			if l == nil {
 				panic("sim: internal error: the scheduler drops who is not connected")
 			}
@@ -494,13 +533,13 @@ func (s *sim) dial(n *node, addr identity.Address) {
 
 // enter makes place for a connection that a dialled with b, and reports whether it stays.
 func (s *sim) enter(a, b *node) bool {
-	old := a.links[b.n]
-	if old != nil && old == b.links[a.n] && old.ends[0] == b && s.now.Sub(old.since) < bothDialled && bytes.Compare(a.id[:], b.id[:]) > 0 {
+	old := a.with(b.n)
+	if old != nil && old == b.with(a.n) && old.ends[0] == b && s.now.Sub(old.since) < bothDialled && bytes.Compare(a.id[:], b.id[:]) > 0 {
 		return false // both dialled at once: what the smaller id dialled stays
 	}
 	for _, n := range []*node{a, b} {
 		other := a.n + b.n - n.n
-		if old := n.links[other]; old != nil {
+		if old := n.with(other); old != nil {
 			s.leave(old, n) // Connected tells the scheduler
 		}
 	}
@@ -510,15 +549,18 @@ func (s *sim) enter(a, b *node) bool {
 // establish makes a connection.
 func (s *sim) establish(a, b *node, addr identity.Address, kind sched.Kind, latency time.Duration) {
 	l := &link{ends: [2]*node{a, b}, addr: addr, kind: kind, latency: latency, since: s.now, up: [2]bool{true, true}}
-	if len(a.clocks[b.id])+len(b.clocks[a.id]) > 0 {
+	if len(a.clocks[b.n])+len(b.clocks[a.n]) > 0 {
 		l.again = 1
 	}
 	s.links[l.again]++
-	a.links[b.n], b.links[a.n] = l, l
+	for _, n := range l.ends {
+		i, _ := n.find(l.other(n).n)
+		n.links = slices.Insert(n.links, i, l)
+	}
 	a.sched.Connected(s.now, b.id, addr, true)
 	b.sched.Connected(s.now, a.id, identity.Address{}, false)
 	if a.hostile.ownBrain() {
-		a.brain.Connect(s.now, b.id, unpack(a.clocks[b.id]), true)
+		a.brain.Connect(s.now, b.id, a.unpack(a.clocks[b.n]), true)
 	}
 	s.after(latency, func() { // ebt.replicate is called
 		if l.up[1] {
@@ -548,7 +590,7 @@ func (s *sim) establish(a, b *node, addr identity.Address, kind sched.Kind, late
 func (s *sim) opened(l *link, b *node) {
 	a := l.ends[0]
 	if b.hostile.ownBrain() {
-		b.brain.Connect(s.now, a.id, unpack(b.clocks[a.id]), false)
+		b.brain.Connect(s.now, a.id, b.unpack(b.clocks[a.n]), false)
 		s.touch(b)
 		s.wake(b)
 	} else {
@@ -563,12 +605,12 @@ func (s *sim) leave(l *link, n *node) {
 		return
 	}
 	l.up[side] = false
-	other := l.ends[1-side]
-	if n.links[other.n] == l {
-		delete(n.links, other.n)
+	other := l.other(n)
+	if i, ok := n.find(other.n); ok && n.links[i] == l {
+		n.links = slices.Delete(n.links, i, i+1)
 	}
 	if clock := n.brain.Disconnect(s.now, other.id); clock != nil {
-		n.clocks[other.id] = pack(clock)
+		n.clocks[other.n] = n.pack(clock)
 	}
 	for feed, x := range n.exposed {
 		if x.l == l {
@@ -588,7 +630,7 @@ func (s *sim) end(l *link, n *node, why string) {
 		return // a sleeping machine notices nothing
 	}
 	s.leave(l, n)
-	other := l.ends[1-side]
+	other := l.other(n)
 	n.sched.Disconnected(s.now, other.id, why)
 	s.schedule(n)
 	s.after(l.latency, func() { s.end(l, other, "the peer closed the connection") })
@@ -609,42 +651,43 @@ func (s *sim) touch(n *node) {
 		}
 		n.brain.Tick(s.now)
 		s.wake(n)
-		owing := s.owing(n)
-		if n.ticks = owing || s.now.Before(n.tickLast); n.ticks {
+		if n.ticked++; n.ticked%watchEach == 0 {
+			n.waits = s.watch(n)
+		}
+		if n.ticks = n.waits || s.now.Before(n.tickLast); n.ticks {
 			s.after(tickEvery, tick)
 		}
 	}
 	s.after(s.between(0, tickEvery), tick)
 }
 
-// owing tells the scheduler which peers let us wait, as of now.
-func (s *sim) owing(n *node) bool {
-	any := false
-	for _, l := range s.linksOf(n) {
-		side := l.side(n)
-		if len(l.owed[side]) == 0 {
-			continue
+// watch tells the scheduler which peers let us wait and which say nothing. It reports whether any lets us wait.
+func (s *sim) watch(n *node) (waits bool) {
+	told := false
+	for _, l := range n.links {
+		side, p := l.side(n), l.other(n).id
+		if stalled := n.brain.Stalled(p); stalled > 0 || l.stalled[side] {
+			l.stalled[side] = stalled > 0
+			waits = waits || stalled > 0
+			n.sched.Promised(s.now, p, stalled)
+			told = true
 		}
-		p := l.ends[1-side].id
-		clock := n.brain.Clock(p)
-		for feed := range l.owed[side] {
-			if clock[feed] <= n.brain.Head(feed) {
-				delete(l.owed[side], feed)
-			}
+		if mute := n.brain.Mute(p); mute != l.mute[side] {
+			l.mute[side] = mute
+			n.sched.Mute(s.now, p, mute)
+			told = true
 		}
-		if len(l.owed[side]) > 0 {
-			any = true
-		}
-		n.sched.Promised(s.now, p, len(l.owed[side]))
+	}
+	if told {
 		s.schedule(n)
 	}
-	return any
+	return waits
 }
 
 // wake sends what brains have to say.
 func (s *sim) wake(n *node) {
 	for _, p := range slices.Clone(n.brain.Woken()) {
-		if l := n.links[num(p)]; l != nil {
+		if l := n.with(num(p)); l != nil {
 			s.pump(n, l)
 		}
 	}
@@ -656,14 +699,9 @@ func (s *sim) pump(n *node, l *link) {
 	if !n.on || !l.up[side] || l.busy[side].After(s.now) {
 		return
 	}
-	to := l.ends[1-side]
+	to := l.other(n)
 	notes, send, later := n.brain.Next(s.now, to.id)
-	for _, feed := range n.brain.Owed(to.id) {
-		if l.owed[side] == nil {
-			l.owed[side] = map[identity.ID]bool{}
-		}
-		l.owed[side][feed] = true
-	}
+	n.brain.Owed(to.id) // no history streams here
 	if notes != nil {
 		if n.hostile == falseClock {
 			s.falsify(notes)

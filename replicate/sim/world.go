@@ -15,6 +15,7 @@ import (
 type config struct {
 	seed     uint64
 	persons  int           // honest ones and hostile ones
+	perPub   int           // persons for each pub; 0: 50
 	hostile  float64       // the part of the persons that is hostile, of all kinds in turn
 	churn    float64       // the part of the persons that is off at any time
 	cycle    time.Duration // of being on and off, on average
@@ -29,7 +30,7 @@ type config struct {
 const (
 	followed   = 10   // by each, besides pubs
 	rewired    = 0.15 // of these are anywhere
-	perPub     = 50   // persons for each pub; the pub follows them
+	perPub     = 50   // persons for each pub, if config does not say; the pub follows them
 	perRoom    = 40   // persons for each room
 	secondPub  = 0.25 // have been invited to another pub, anywhere
 	behindNAT  = 0.75
@@ -43,12 +44,15 @@ var epoch = time.Unix(1700000000, 0)
 // newSim makes a network in which everything is about to be turned on.
 func newSim(c config) *sim {
 	s := &sim{c: c, rng: rand.New(rand.NewPCG(c.seed, 4)), now: epoch, posts: map[post]*spread{}}
-	pubs := max(1, c.persons/perPub)
+	if c.perPub == 0 {
+		c.perPub = perPub
+	}
+	pubs := max(1, c.persons/c.perPub)
 	rooms := max(1, c.persons/perRoom)
 	for i := range c.persons + pubs {
 		s.nodes = append(s.nodes, &node{
 			n: i, id: idOf(i), pub: i >= c.persons, lan: -1, ping: s.between(5*time.Millisecond, 60*time.Millisecond),
-			heads: map[identity.ID]int64{}, branch: map[int]int{}, clocks: map[identity.ID][]seen{}, wanted: map[identity.ID]bool{},
+			heads: map[identity.ID]int64{}, branch: map[int]int{}, clocks: map[int]clock{}, wanted: map[identity.ID]bool{},
 			exposed: map[identity.ID]exposure{},
 		})
 	}

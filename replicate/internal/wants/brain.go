@@ -737,7 +737,7 @@ func (b *Brain) roomForStranger(now time.Time, p *peer) bool {
 
 // toldOf takes that a peer has a blob.
 func (b *Brain) toldOf(now time.Time, p *peer, id identity.BlobID, size int64) {
-	b.unask(p, id)
+	// It stays among those who asked, if it did: who pushes a blob waits to hear that we have it.
 	if push := b.pushes[id]; push != nil {
 		if ours, ok := b.o.Have(id); ok && ours == size {
 			push.has[p.id] = struct{}{}
