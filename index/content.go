@@ -38,14 +38,8 @@ func (t *textScanner) each(content []byte, do func(in []frame, spelled []byte)) 
 		case ',':
 			key = len(frames) > 0 && !frames[len(frames)-1].array
 		case '"':
-			end := i + 1
-			for end < len(content) && content[end] != '"' {
-				if content[end] == '\\' {
-					end++
-				}
-				end++
-			}
-			if end >= len(content) {
+			end := stringEnd(content, i+1)
+			if end == len(content) {
 				t.frames = frames
 				return
 			}
@@ -60,6 +54,22 @@ func (t *textScanner) each(content []byte, do func(in []frame, spelled []byte)) 
 		}
 	}
 	t.frames = frames[:0]
+}
+
+// stringEnd is where the quote stands that ends a JSON string of which the characters begin at i; the length of the text if there is none.
+func stringEnd(text []byte, i int) int {
+	for i < len(text) {
+		n := bytes.IndexByte(text[i:], '"')
+		if n < 0 {
+			break
+		}
+		escape := bytes.IndexByte(text[i:i+n], '\\')
+		if escape < 0 {
+			return i + n
+		}
+		i += escape + 2
+	}
+	return len(text)
 }
 
 // top calls do with the members of an object: their keys as they are spelled, and their values.
@@ -99,11 +109,7 @@ func top(object []byte, do func(key, value []byte)) {
 				from = i + 1
 			}
 		case '"':
-			for i++; i < len(object) && object[i] != '"'; i++ {
-				if object[i] == '\\' {
-					i++
-				}
-			}
+			i = stringEnd(object, i+1)
 		}
 	}
 }

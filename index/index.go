@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -57,11 +58,11 @@ type Index struct {
 	pubs     *pubs       // fixed after Open; has its own lock
 	views    []*follower // fixed after Open
 
-	shown shown // has its own lock
+	shown shown        // has its own lock
+	asked atomic.Int64 // when the store was last looked into for an answer, in nanoseconds since 1970
 
 	// turn is held over each batch of the front, so that a view that was behind joins it between two batches.
-	turn  sync.Mutex
-	front []*follower // the views that read the log together; all at one place
+	turn sync.Mutex
 
 	pace pace // has its own lock
 
@@ -76,6 +77,7 @@ type Index struct {
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when a cursor moves
+	front []*follower   // the views that read the log together, all at one place; changed with turn held
 	place log.Offset    // of the front
 }
 
@@ -222,7 +224,7 @@ func Open(o Options) (*Index, error) {
 	x := &Index{o: o, db: db, moved: make(chan struct{}), again: make(chan rebuild), late: make(chan departure)}
 	x.pace = pace{at: time.Now(), end: o.Log.Len(), slow: paceSlow}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
-	x.links, x.words = newLinks(), newWords()
+	x.links, x.words = &links{}, &words{}
 	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages, x.links, x.words} {
 		f := &follower{view: v, x: x}
 		x.views = append(x.views, f)
@@ -252,10 +254,16 @@ func (x *Index) Close() error {
 	return x.db.Close()
 }
 
+// askedLately reports whether somebody waits for answers, or has just got one.
+func (x *Index) askedLately() bool {
+	return time.Now().UnixNano()-x.asked.Load() < int64(100*time.Millisecond)
+}
+
 // look reads from the store, or fails with ErrClosed. It must not be called within itself.
 func (x *Index) look(do func(txn *badger.Txn) error) error {
 	x.reading.RLock()
 	defer x.reading.RUnlock()
+	x.asked.Store(time.Now().UnixNano())
 	if x.db.IsClosed() {
 		return ErrClosed
 	}
@@ -379,7 +387,9 @@ func (x *Index) Run(ctx context.Context) error {
 		places[f.cursor] = append(places[f.cursor], f)
 		most = max(most, f.cursor)
 	}
+	x.mu.Lock()
 	x.front, x.place = places[most], most
+	x.mu.Unlock()
 	delete(places, most)
 	g, ctx := errgroup.WithContext(ctx)
 	run := func(do func(ctx context.Context) error) {
@@ -448,7 +458,7 @@ func (x *Index) takeOut(f *follower) error {
 	if i < 0 {
 		return errBuilding
 	}
-	x.front = slices.Delete(slices.Clone(x.front), i, i+1)
+	x.setFront(slices.Delete(slices.Clone(x.front), i, i+1))
 	return f.reset()
 }
 
@@ -509,24 +519,50 @@ func (x *Index) full(p *piece) bool { return len(p.of) >= x.o.batch || p.seen >=
 // seenMost is how many batches of messages a piece is made of at most, if few of them are looked at.
 const seenMost = 8
 
+// background is at most one thing that goes on beside its owner.
+type background struct{ done chan error }
+
+// wait waits for what goes on, and returns its error once.
+func (b *background) wait() error {
+	if b.done == nil {
+		return nil
+	}
+	defer func() { b.done = nil }()
+	return <-b.done
+}
+
+// start begins something when what went on before has ended, with its error if there is one.
+func (b *background) start(do func() error) error {
+	if err := b.wait(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	b.done = done
+	go func() { done <- do() }()
+	return nil
+}
+
 // follow writes what comes to the views of the front, until ctx ends.
-func (x *Index) follow(ctx context.Context, at log.Offset) error {
-	var p piece
+func (x *Index) follow(ctx context.Context, at log.Offset) (err error) {
+	var writing background
+	defer func() { err = errors.Join(err, writing.wait()) }()
+	var took atomic.Int64 // by the last piece, in nanoseconds
+	p, other := &piece{}, &piece{}
 	p.reset(x.frontViews(), at)
-	var took time.Duration
 	for m, err := range x.o.Log.Follow(ctx, at) {
 		if err != nil {
 			return err
 		}
-		x.put(&p, m)
+		x.put(p, m)
 		// Write when there is no more at once: the last message stands right before Len.
-		if !x.full(&p) {
-			if p.at < x.o.Log.Len() {
+		more := p.at < x.o.Log.Len()
+		if !x.full(p) {
+			if more {
 				continue
 			}
-			if x.bulk() && p.seen < x.o.batch {
+			if p.seen < x.o.batch && x.bulk() {
 				// A transaction costs the same for few messages and for many, and new distances are told to many.
-				if err := rest(ctx, min(max(restWhole*took, restLeast), restMost)); err != nil {
+				if err := rest(ctx, min(max(restWhole*time.Duration(took.Load()), restLeast), restMost)); err != nil {
 					return err
 				}
 				if p.at < x.o.Log.Len() {
@@ -534,16 +570,24 @@ func (x *Index) follow(ctx context.Context, at log.Offset) error {
 				}
 			}
 		}
-		began := time.Now()
-		if err := x.writeFront(ctx, &p); err != nil {
+		// While one piece is written, the next one is read.
+		whole := p
+		err := writing.start(func() error {
+			began := time.Now()
+			at, err := x.writeFront(ctx, whole)
+			took.Store(int64(time.Since(began)))
+			if behind := x.o.Log.Len() - at; err == nil && behind > bulkBehind*log.Offset(x.o.batch) && x.bulk() {
+				err = x.dismiss(ctx)
+			}
+			return err
+		})
+		if err == nil && !more {
+			err = writing.wait()
+		}
+		if err != nil {
 			return err
 		}
-		took = time.Since(began)
-		if behind := x.o.Log.Len() - p.at; x.bulk() && behind > bulkBehind*log.Offset(x.o.batch) {
-			if err := x.dismiss(ctx); err != nil {
-				return err
-			}
-		}
+		p, other = other, p
 		p.reset(x.frontViews(), m.Offset()+1)
 	}
 	return nil
@@ -568,17 +612,25 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// frontViews are the views of the front.
 func (x *Index) frontViews() []*follower {
-	x.turn.Lock()
-	defer x.turn.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	return x.front
 }
 
-// writeFront writes a piece to the front.
-func (x *Index) writeFront(ctx context.Context, p *piece) (err error) {
+// setFront changes the front. turn is held.
+func (x *Index) setFront(views []*follower) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.front = views
+}
+
+// writeFront writes a piece to the front, and returns its end.
+func (x *Index) writeFront(ctx context.Context, p *piece) (to log.Offset, err error) {
 	x.turn.Lock()
 	defer x.turn.Unlock()
-	to := p.at
+	to = p.at
 	if p.holds(x.front) {
 		err = x.writeAll(x.front, p)
 	} else {
@@ -588,12 +640,12 @@ func (x *Index) writeFront(ctx context.Context, p *piece) (err error) {
 		}
 	}
 	if err != nil {
-		return err
+		return to, err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.place = to
-	return nil
+	return to, nil
 }
 
 const (
@@ -616,8 +668,8 @@ type pace struct {
 }
 
 const (
-	paceEvery = 200 * time.Millisecond // how often it is measured
-	paceSlow  = 5                      // so many times in a row it is slow when a sync has ended
+	paceEvery = 100 * time.Millisecond // how often it is measured
+	paceSlow  = 3                      // so many times in a row it is slow when a sync has ended
 )
 
 // bulk reports whether a sync goes on.
@@ -648,7 +700,7 @@ func (x *Index) dismiss(ctx context.Context) error {
 		}
 	}
 	d := departure{leave, x.frontAt()}
-	x.front = stay
+	x.setFront(stay)
 	x.turn.Unlock()
 	if len(leave) == 0 {
 		return nil
@@ -663,7 +715,9 @@ func (x *Index) dismiss(ctx context.Context) error {
 
 // catchUp brings views that are at one place to where the front is, and makes them a part of it.
 func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (err error) {
-	p, began := &piece{}, time.Now()
+	var writing background
+	defer func() { err = errors.Join(err, writing.wait()) }()
+	p, other, began := &piece{}, &piece{}, time.Now()
 	large := kindsOf(views) == nil
 	for {
 		for large && x.bulk() && time.Since(began) < bulkPause {
@@ -675,15 +729,40 @@ func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (
 			break
 		}
 		worked := time.Now()
-		if at, err = x.catchUpTo(ctx, p, views, at, x.frontAt()); err != nil {
+		if at, err = x.gather(ctx, p, views, at, x.frontAt()); err != nil {
 			return err
 		}
-		if !large || !x.bulk() {
+		whole, asked := p, x.askedLately()
+		if err := writing.start(func() error {
+			if !asked {
+				return x.writeAll(views, whole)
+			}
+			// One after the other, so that there is a processor for the answers.
+			for i := range views {
+				if err := x.writeAll(views[i:i+1], whole); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		p, other = other, p
+		slow := large && x.bulk()
+		if slow || asked {
+			if err := writing.wait(); err != nil {
+				return err
+			}
+		}
+		if !slow {
 			continue
 		}
 		if err := rest(ctx, bulkRest*time.Since(worked)); err != nil {
 			return err
 		}
+	}
+	if err := writing.wait(); err != nil {
+		return err
 	}
 	// The last pieces are written while the front waits, so that they end at one place.
 	x.turn.Lock()
@@ -693,7 +772,7 @@ func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (
 			return err
 		}
 	}
-	x.front = append(slices.Clip(x.front), views...)
+	x.setFront(append(slices.Clip(x.front), views...))
 	return nil
 }
 
@@ -706,6 +785,15 @@ func (x *Index) frontAt() log.Offset {
 
 // catchUpTo writes what stands between two places, a piece at most, and returns how far that is.
 func (x *Index) catchUpTo(ctx context.Context, p *piece, views []*follower, from, to log.Offset) (log.Offset, error) {
+	to, err := x.gather(ctx, p, views, from, to)
+	if err != nil {
+		return from, err
+	}
+	return to, x.writeAll(views, p)
+}
+
+// gather reads what stands between two places, a piece at most, and returns how far that is.
+func (x *Index) gather(ctx context.Context, p *piece, views []*follower, from, to log.Offset) (log.Offset, error) {
 	p.reset(views, from)
 	for m, err := range x.o.Log.Arrivals(from, false) {
 		if err == nil {
@@ -718,14 +806,10 @@ func (x *Index) catchUpTo(ctx context.Context, p *piece, views []*follower, from
 			break
 		}
 		if x.put(p, m); x.full(p) {
-			to = p.at
-			break
+			return p.at, nil
 		}
 	}
-	if p.seen == 0 {
-		return to, nil // what was there is gone for good
-	}
-	return to, x.writeAll(views, p)
+	return to, nil // what is missing before it, is gone for good
 }
 
 // fewMessages are written to all views in one transaction; of more, each of the large views has one, and all are written at once.
@@ -733,6 +817,9 @@ const fewMessages = 20
 
 // writeAll adds messages to views.
 func (x *Index) writeAll(views []*follower, p *piece) error {
+	if p.seen == 0 {
+		return nil
+	}
 	if len(p.of) <= fewMessages {
 		return x.write(views, p)
 	}

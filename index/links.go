@@ -19,10 +19,7 @@ type links struct {
 	sets setWriter
 	scan textScanner
 	term []byte
-	seen map[string]struct{} // of the message
 }
-
-func newLinks() *links { return &links{seen: map[string]struct{}{}} }
 
 func (*links) name() string                   { return "links" }
 func (*links) version() uint32                { return 1 }
@@ -50,9 +47,9 @@ func (v *links) add(_ *badger.Txn, m *message) error {
 	if m.content == nil {
 		return nil
 	}
-	clear(v.seen)
+	left := linksMost
 	v.scan.each(m.content, func(in []frame, text []byte) {
-		if len(v.seen) == linksMost || len(in) == 0 || len(text) < 2 {
+		if left == 0 || len(in) == 0 || len(text) < 2 {
 			return
 		}
 		rel := in[0].key
@@ -74,9 +71,8 @@ func (v *links) add(_ *badger.Txn, m *message) error {
 		}
 		v.term = append(v.term, linkForm(in))
 		v.term = appendText(v.term, string(rel[:min(len(rel), relMost)]))
-		if _, again := v.seen[string(v.term)]; !again {
-			v.seen[string(v.term)] = struct{}{}
-			v.sets.add(v.term, uint64(m.Offset()))
+		if v.sets.add(v.term, uint64(m.Offset())) {
+			left--
 		}
 	})
 	return nil

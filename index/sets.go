@@ -75,8 +75,8 @@ func (w *setWriter) committed() {
 // clear forgets everything.
 func (w *setWriter) clear() { w.sets, w.used = nil, nil }
 
-// add puts a place into a set. Places only rise.
-func (w *setWriter) add(term []byte, place uint64) {
+// add puts a place into a set, and reports whether it was not there. Places only rise.
+func (w *setWriter) add(term []byte, place uint64) bool {
 	s, ok := w.sets[string(term)]
 	if !ok {
 		s = &writtenSet{term: string(term)}
@@ -86,9 +86,11 @@ func (w *setWriter) add(term []byte, place uint64) {
 		s.nth = w.nth
 		w.used = append(w.used, s)
 	}
-	if n := len(s.places); n == 0 || s.places[n-1] != place {
-		s.places = append(s.places, place)
+	if n := len(s.places); n > 0 && s.places[n-1] == place {
+		return false
 	}
+	s.places = append(s.places, place)
+	return true
 }
 
 // flush writes the rows.

@@ -14,10 +14,7 @@ type words struct {
 	stateless
 	sets setWriter
 	term []byte
-	seen map[string]struct{} // of the message
 }
-
-func newWords() *words { return &words{seen: map[string]struct{}{}} }
 
 func (*words) name() string                   { return "words" }
 func (*words) version() uint32                { return 2 }
@@ -46,16 +43,14 @@ func (v *words) add(_ *badger.Txn, m *message) error {
 	if text == "" {
 		return nil
 	}
-	clear(v.seen)
+	left := wordsMost
 	eachWord(text, func(word []byte) bool {
-		if _, again := v.seen[string(word)]; again {
-			return true
-		}
-		v.seen[string(word)] = struct{}{}
 		v.term = append(append(v.term[:0], v.prefix(), 's', namespace(m.opened)), word...)
 		v.term = append(v.term, 0, 1) // as appendText; a word has no zeros
-		v.sets.add(v.term, uint64(m.Offset()))
-		return len(v.seen) < wordsMost
+		if v.sets.add(v.term, uint64(m.Offset())) {
+			left--
+		}
+		return left > 0
 	})
 	return nil
 }
