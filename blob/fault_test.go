@@ -219,7 +219,7 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 func lifeWithFault(t *testing.T, f *faults) {
-	dir, w := t.TempDir(), newWorld()
+	dir, w := quick(t), newWorld()
 	s, err := Open(faultOptions(dir, f.fault))
 	if f.hit {
 		if !errors.Is(err, errFault) {
@@ -423,7 +423,7 @@ func TestKilledOrCutAtEachStep(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	dir, w := t.TempDir(), newWorld()
+	dir, w := quick(t), newWorld()
 	m := &model{dir: dir, names: map[string]map[string]int{}}
 	type moment struct {
 		name, dir string
@@ -433,7 +433,7 @@ func TestKilledOrCutAtEachStep(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	cuts := 1
 	fmt.Sscan(os.Getenv("CHARKHA_POWER_CUTS"), &cuts)
-	keep := t.TempDir()
+	keep := quick(t)
 	folder := func(kind, name string) string {
 		to := filepath.Join(keep, fmt.Sprint(len(moments)))
 		if err := os.Mkdir(to, 0o700); err != nil {

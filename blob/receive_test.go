@@ -32,7 +32,7 @@ func TestReceivePieces(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for round := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, round))
-		s := open(t, Options{})
+		s := open(t, Options{Dir: quick(t), noSync: true})
 		b := make([]byte, 1+rng.IntN(1_000_000))
 		for i := range b {
 			b[i] = byte(rng.Uint32())
@@ -87,7 +87,7 @@ func TestReceiveFromALiar(t *testing.T) {
 	stored, refused := 0, 0
 	for round := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, round))
-		s := open(t, Options{})
+		s := open(t, Options{Dir: quick(t), noSync: true})
 		b := data(int(round), 1+rng.IntN(200_000))
 		r := receive(t, s, idOf(b), len(b))
 		lie := bytes.Clone(b)

@@ -43,7 +43,7 @@ const block = 4096
 
 // room is a store of a budget of so many blocks, for blobs of one block.
 func room(t testing.TB, blocks int) *Store {
-	return open(t, Options{Budget: int64(blocks) * block, Max: block, Rank: hops, Now: (&clock{}).Now})
+	return open(t, Options{Dir: quick(t), noSync: true, Budget: int64(blocks) * block, Max: block, Rank: hops, Now: (&clock{}).Now})
 }
 
 // within checks that the store keeps to its budget.

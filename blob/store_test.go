@@ -44,6 +44,17 @@ func open(t testing.TB, o Options) *Store {
 	return s
 }
 
+// quick returns a folder for a test that makes thousands of files and needs no disk: in memory, where the system has a folder for that.
+func quick(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "charkha-blob-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func reopen(t testing.TB, s *Store) *Store {
 	t.Helper()
 	if err := s.Close(); err != nil {
