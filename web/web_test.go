@@ -331,7 +331,7 @@ func TestUnbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	damaged, cut := identity.BlobID{5}, identity.BlobID{6}
-	bent := []byte(boxed.String())
+	bent := bytes.Clone(boxed.Bytes())
 	bent[len(bent)/2] ^= 1
 	held := blobs{blobID: boxed.String(), damaged: string(bent), cut: boxed.String()[:boxed.Len()/2]}
 	at := begin(t, Options{Blobs: held})

@@ -11,7 +11,7 @@
 //     contents. The same content gives the same blob, so whoever has a content can find out who keeps it.
 //   - In the link the key stands in base64, and what follows is ".boxs".
 //
-// A Reader can seek: the headers, which say how long the bodies are, are opened on the way, one after the other.
+// A Reader can seek where the blob can: the headers, which say how long the bodies are, are opened on the way, one after the other.
 package boxs
 
 import (
@@ -143,7 +143,7 @@ func seal(w io.Writer, content io.Reader, key Key, nonce [24]byte) error {
 
 // Reader is the content of an encrypted blob. It is for one goroutine.
 type Reader struct {
-	r     io.ReadSeeker
+	r     io.Reader
 	key   Key
 	nonce [24]byte // the first one
 
@@ -162,15 +162,23 @@ type Reader struct {
 	err  error // sticks: of what is read, not of a seek to nowhere
 }
 
-// Open begins to read a blob. A key that is not this blob's is told at once, ErrDamaged.
-func Open(blob io.ReadSeeker, key Key) (*Reader, error) { return open(blob, key, [24]byte{}) }
+// Open begins to read a blob, which is at its beginning. A key that is not this blob's is told at once, ErrDamaged. A blob that is an
+// io.Seeker can be read in any order, others only forwards.
+func Open(blob io.Reader, key Key) (*Reader, error) { return open(blob, key, [24]byte{}) }
 
-func open(blob io.ReadSeeker, key Key, nonce [24]byte) (*Reader, error) {
+func open(blob io.Reader, key Key, nonce [24]byte) (*Reader, error) {
 	r := &Reader{r: blob, key: key, nonce: nonce}
-	if _, err := blob.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
 	return r, r.header()
+}
+
+// jump goes to a place in the blob.
+func (r *Reader) jump(to int64) error {
+	s, ok := r.r.(io.Seeker)
+	if !ok {
+		return errors.New("boxs: this blob can only be read forwards")
+	}
+	_, err := s.Seek(to, io.SeekStart)
+	return err
 }
 
 // header opens the header of the present packet, at which r.r stands.
@@ -202,7 +210,7 @@ func (r *Reader) header() error {
 func (r *Reader) next() error {
 	r.at += headerSize + int64(r.length)
 	if r.body == nil {
-		if _, err := r.r.Seek(r.at, io.SeekStart); err != nil {
+		if err := r.jump(r.at); err != nil {
 			return err
 		}
 	}
@@ -214,7 +222,7 @@ func (r *Reader) next() error {
 // rewind goes back to the first packet.
 func (r *Reader) rewind() error {
 	r.packet, r.at, r.first, r.last, r.body, r.length = 0, 0, 0, false, nil, 0
-	if _, err := r.r.Seek(0, io.SeekStart); err != nil {
+	if err := r.jump(0); err != nil {
 		return err
 	}
 	return r.header()

@@ -149,6 +149,15 @@ func TestSeek(t *testing.T) {
 			plain[i] = byte(rnd.Uint32())
 		}
 		key := Key{byte(seed)}
+		if r, err := Open(iotest.HalfReader(bytes.NewReader(chop(t, []byte("abc"), Key{}, rand.New(rand.NewPCG(1, 1))))), Key{}); err != nil {
+			t.Error(err)
+		} else if text, err := io.ReadAll(r); string(text) != "abc" || err != nil {
+			t.Errorf("read forwards: %q, %v", text, err)
+		} else if _, err := r.Seek(0, io.SeekStart); err != nil {
+			t.Error(err)
+		} else if _, err := r.Read(make([]byte, 1)); err == nil {
+			t.Error("read backwards")
+		}
 		r, err := Open(bytes.NewReader(chop(t, plain, key, rnd)), key)
 		if err != nil {
 			t.Fatal(err)
@@ -196,6 +205,15 @@ func TestErrorsOfTheReader(t *testing.T) {
 	}
 	if _, err := KeyFor(iotest.ErrReader(broken)); !errors.Is(err, broken) {
 		t.Error(err)
+	}
+	if r, err := Open(iotest.HalfReader(bytes.NewReader(chop(t, []byte("abc"), Key{}, rand.New(rand.NewPCG(1, 1))))), Key{}); err != nil {
+		t.Error(err)
+	} else if text, err := io.ReadAll(r); string(text) != "abc" || err != nil {
+		t.Errorf("read forwards: %q, %v", text, err)
+	} else if _, err := r.Seek(0, io.SeekStart); err != nil {
+		t.Error(err)
+	} else if _, err := r.Read(make([]byte, 1)); err == nil {
+		t.Error("read backwards")
 	}
 	r, err := Open(bytes.NewReader(chop(t, []byte("abc"), Key{}, rand.New(rand.NewPCG(1, 1)))), Key{})
 	if err != nil {
