@@ -17,10 +17,14 @@
 //
 // # The path of the data
 //
-// The log is read once for all views that have come equally far. Each writes what is there in a transaction of its own, up to
-// a thousand messages, or a single one when it has caught up. A view that is behind, because it is built anew, reads
-// the log on its own, and joins the others when it is where they are. In a sync the large views (messages, links, words) fall
-// behind on purpose and mostly rest: it needs the processor, and whom it asks for depends on contacts alone. A view is one file:
+// The log is read once for all views that have come equally far, the front, and the next piece is read while one is written. The light
+// views (contacts, names, pubs) look at one type of message each and share a transaction; the large ones (messages, links, words)
+// have one each, of up to a thousand messages. A few messages that arrive are written to all views in one. A view that is behind,
+// because it is built anew, reads the log on its own, and joins the others when it is where they are.
+//
+// In a sync the large views leave the front and rest, for it needs the processor, and whom it asks for depends on contacts alone: when
+// 0.3 seconds have passed in which less came they catch up, on one processor if somebody waits for answers. Of a sync that does not end
+// they take in some after 30 seconds. The front waits up to 50 ms for more when it has caught up. A view is one file:
 //
 //	contacts.go   who follows and blocks whom, and distances: in memory, replication asks for each message
 //	names.go      names, images, descriptions
@@ -31,11 +35,12 @@
 //
 // Most of it is sets of places in the order of arrival (sets.go). Query (query.go) combines them, in either order, by time or
 // arrival, in pages, live; threads.go reads threads, votes and hashtags. Queries read some hundred places in a transaction,
-// close it, and fetch the messages from the log while they yield: a slow reader holds nothing. Blocks count when a message is
-// yielded. DESIGN.md says what rows there are, what was measured, and what was not taken.
+// close it, and fetch the messages, up to 64 at once, from the log or from those that were shown lately: a slow reader holds no more
+// than these. Blocks count when a message is yielded. DESIGN.md says what rows there are, what was measured, and what was not taken.
 //
 // In memory are the graph, the authors' numbers (some 100 bytes each), 16 bytes for 1,024 messages, at most 8 MB of columns, and
-// the tails of the 5,000 sets that were written last in each of three views (3 MB).
+// the tails of the 5,000 sets that were written last in each of three views (5 MB), and 4,600 messages that were shown lately, of at
+// most 4 KB each (mostly 4 MB).
 //
 // What an encrypted message says is indexed if Options.Unbox opens it: apart from what is public, and in clear on this disk.
 //

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -119,10 +120,18 @@ func TestFaultMatrix(t *testing.T) {
 	}
 }
 
-// After a fault that is over, Run may be called again on the same index: what the failed transaction had is not kept.
 // In a sync the large views leave the front and come back: nothing is missed, and what they hold is the same.
 func TestLargeViewsFollowASyncLater(t *testing.T) {
 	t.Parallel()
+	for _, asked := range []bool{false, true} {
+		t.Run(fmt.Sprint("asked ", asked), func(t *testing.T) {
+			t.Parallel()
+			testSync(t, asked)
+		})
+	}
+}
+
+func testSync(t *testing.T, asked bool) {
 	l := openLog(t)
 	raws := mixed(t, 11, 3000)
 	store(t, l, raws[:2000]...)
@@ -143,6 +152,9 @@ func TestLargeViewsFollowASyncLater(t *testing.T) {
 	}})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if asked {
+		x.asked.Store(math.MaxInt64) // always lately
 	}
 	r := run(t, x)
 	for i := 2000; i < len(raws); i += 10 {
@@ -173,6 +185,7 @@ func (x *Index) at(view string) log.Offset {
 	return 0
 }
 
+// After a fault that is over, Run may be called again on the same index: what the failed transaction had is not kept.
 func TestRunAgainAfterFault(t *testing.T) {
 	t.Parallel()
 	l := openLog(t)

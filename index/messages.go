@@ -506,8 +506,28 @@ const (
 // shown keeps messages that were read lately: what is asked for is mostly asked for again. A message never changes, and a place is
 // never that of another one.
 type shown struct {
-	mu sync.Mutex
-	of [shownMost]log.Message // by place
+	mu    sync.Mutex
+	of    [shownMost]log.Message // by place
+	roots [rootsMost]log.Message // by id, those of threads
+}
+
+const rootsMost = 512
+
+// root reads the message that began a thread. log.ErrNotFound: it is not here.
+func (x *Index) root(id identity.MsgID) (m log.Message, err error) {
+	slot := &x.shown.roots[binary.BigEndian.Uint16(id[:])%rootsMost]
+	x.shown.mu.Lock()
+	m = *slot
+	x.shown.mu.Unlock()
+	if m.Value() != nil && m.Key() == id {
+		return m, nil
+	}
+	if m, err = x.o.Log.Get(id); err == nil && len(m.Value()) <= shownSize {
+		x.shown.mu.Lock()
+		defer x.shown.mu.Unlock()
+		*slot = m
+	}
+	return m, err
 }
 
 // keep keeps a message. mu is held.

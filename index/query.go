@@ -650,28 +650,31 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 		n      uint64
 		latest float64
 	}
-	var blocks []block
+	later := func(a, b block) int { return cmp.Or(cmp.Compare(b.latest, a.latest), cmp.Compare(b.n, a.n)) }
+	blocks := make([]block, 0, blocksMost+2) // the latest, and how many there are
+	n := 0
 	x.messages.mu.RLock()
-	for n, latest := range x.messages.latest {
-		if n*blockRows < uint64(until) && (n+1)*blockRows > uint64(q.From) && latest >= q.Since {
-			blocks = append(blocks, block{n, latest})
+	for at, latest := range x.messages.latest {
+		if at*blockRows >= uint64(until) || (at+1)*blockRows <= uint64(q.From) || latest < q.Since {
+			continue
+		}
+		n++
+		b := block{at, latest}
+		if i, _ := slices.BinarySearchFunc(blocks, b, later); i <= blocksMost {
+			blocks = slices.Insert(blocks, i, b)
+			blocks = blocks[:min(len(blocks), blocksMost+1)]
 		}
 	}
 	x.messages.mu.RUnlock()
-	slices.SortFunc(blocks, func(a, b block) int { return cmp.Or(cmp.Compare(b.latest, a.latest), cmp.Compare(b.n, a.n)) })
 	err = x.look(func(txn *badger.Txn) error {
 		// Are they to be expected in so few blocks?
 		size, err := x.sizeAtMost(txn, q.Where)
 		if err != nil {
 			return err
 		}
-		if len(blocks) > blocksMost && size < uint64(k*len(blocks)/blocksMost) {
+		if n > blocksMost && size < uint64(k*n/blocksMost) {
 			if whole = size <= gatherMost; whole {
-				latest := make(map[uint64]float64, len(blocks))
-				for _, b := range blocks {
-					latest[b.n] = b.latest
-				}
-				all, err = x.newestOfFew(txn, q, in, until, k, latest)
+				all, err = x.newestOfFew(txn, q, in, until, k)
 			}
 			return err
 		}
@@ -721,15 +724,18 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 }
 
 // newestOfFew finds the k newest messages of a small set by their times, in order: it goes back in the order of arrival, until all
-// that arrived before is older. latest are the latest times of blocks that are looked at.
-func (x *Index) newestOfFew(txn *badger.Txn, q Query, in func(place) bool, until log.Offset, k int, latest map[uint64]float64) (all []place, err error) {
-	// The latest times of all blocks up to one.
-	before := make([]float64, uint64(until)/blockRows+1)
-	for n := range before {
-		before[n] = latest[uint64(n)]
-		if n > 0 {
-			before[n] = max(before[n], before[n-1])
+// that arrived before is older.
+func (x *Index) newestOfFew(txn *badger.Txn, q Query, in func(place) bool, until log.Offset, k int) (all []place, err error) {
+	before := make([]float64, uint64(until)/blockRows+1) // by block: the latest time in it and those before it
+	x.messages.mu.RLock()
+	for at, latest := range x.messages.latest {
+		if at < uint64(len(before)) {
+			before[at] = latest
 		}
+	}
+	x.messages.mu.RUnlock()
+	for at := 1; at < len(before); at++ {
+		before[at] = max(before[at], before[at-1])
 	}
 	f, err := x.find(txn, q.Where, true)
 	if err != nil {

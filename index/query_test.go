@@ -332,7 +332,7 @@ func TestNewestOfFew(t *testing.T) {
 			for _, k := range []int{1, 2, 7, 50, 5000} {
 				var got []place
 				err := x.look(func(txn *badger.Txn) (err error) {
-					got, err = x.newestOfFew(txn, q, func(place) bool { return true }, until, k, x.messages.latest)
+					got, err = x.newestOfFew(txn, q, func(place) bool { return true }, until, k)
 					return err
 				})
 				if err != nil {

@@ -153,7 +153,7 @@ func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blo
 			return t, false, nil
 		}
 		seen[r.root] = true
-		t.Root, err = x.o.Log.Get(r.root)
+		t.Root, err = x.root(r.root)
 		if errors.Is(err, log.ErrNotFound) {
 			return t, false, nil
 		}
@@ -247,7 +247,7 @@ const ThreadMost = 10_000
 // we block: the latest most of them, 0 for 10,000. They stand in the order of their times, but never before a post of the
 // thread that they name in their branch. full: none was left out.
 func (x *Index) Thread(root identity.MsgID, private bool, most int) (posts []log.Message, full bool, err error) {
-	first, err := x.o.Log.Get(root)
+	first, err := x.root(root)
 	if err != nil {
 		return nil, false, err
 	}
