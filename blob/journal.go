@@ -102,10 +102,12 @@ func parseRecord(b []byte) (r record, err error) {
 }
 
 // appendVersion appends the first record.
-func appendVersion(b []byte) []byte {
+func appendVersion(b []byte) []byte { return appendVersionOf(b, formatVersion) }
+
+func appendVersionOf(b []byte, version byte) []byte {
 	at := len(b)
 	b = append(b, make([]byte, recordSize)...)
-	b[at+4], b[at+5] = versionRecord, formatVersion
+	b[at+4], b[at+5] = versionRecord, version
 	copy(b[at+8:], "what Charkha knows of its blobs")
 	binary.BigEndian.PutUint32(b[at:], crc32.Checksum(b[at+4:], castagnoli))
 	return b
