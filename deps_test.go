@@ -39,9 +39,9 @@ const rooms = `
 	invite                          : identity internal/roomhttp
 	replicate                       : identity log muxrpc blob replicate/shs replicate/internal/ebt replicate/internal/sched replicate/internal/wants replicate/internal/room
 	index                           : identity log
-	api                             : identity log muxrpc replicate index lan invite private mfr
-	node                            : identity log muxrpc replicate replicate/shs index api lan web
-	cmd/charkha                     : identity muxrpc node replicate replicate/shs web
+	api                             : identity log muxrpc replicate index lan invite private mfr blob
+	node                            : identity log muxrpc replicate replicate/shs index api lan web blob
+	cmd/charkha                     : identity muxrpc node replicate replicate/shs web blob/boxs
 	interop                         : identity
 	interop/internal/shs1           : identity replicate/shs
 	bench/gen                       : identity log

@@ -2,8 +2,8 @@
 // hold the node's own key.
 //
 // A namespace is a file: db.go and read.go (the message database), query.go (map-filter-reduce), private.go, friends.go (the follow
-// graph), about.go (profiles and names), threads.go, search.go, conn.go (connections), replicate.go, invite.go, room.go, lan.go, and for what no
-// other SSB node offers explain.go (how the node stands, and why) and charkha.go (the timeline, waiting, import and export). A
+// graph), about.go (profiles and names), threads.go, search.go, conn.go (connections), replicate.go, invite.go, room.go, lan.go, blobs.go, purge.go (a limit for blobs), and for what no
+// other SSB node offers explain.go and blobwhy.go (how the node stands, and why) and charkha.go (the timeline, waiting, import and export). A
 // method's name, kind, handler, arguments and help line stand in one place, and the manifest is generated from them. What remote peers may
 // call lives in package replicate; the methods here are refused to them, but for PeerMethods.
 //
@@ -19,6 +19,7 @@ import (
 	"iter"
 	"time"
 
+	"charkha/blob"
 	"charkha/identity"
 	"charkha/index"
 	"charkha/lan"
@@ -38,8 +39,12 @@ type API struct {
 	// Addresses are where the node listens for who is in a scope: device, local, private or public; "" is device. Nil: what
 	// Network says, for all of them.
 	Addresses func(scope string) []identity.Address
-	Hops      int    // the replication range, for status
-	Version   string // what version() answers
+	Hops      int // the replication range, for status
+	// Blobs is nil when no blobs are kept. BlobMax is the most bytes of one blob, and BlobBudget that of all that may leave again, 0 for
+	// no limit: as the operator said.
+	Blobs               *blob.Store
+	BlobMax, BlobBudget int64
+	Version             string // what version() answers
 }
 
 // Methods returns the methods of every namespace, for local programs. It is called once.
@@ -60,6 +65,7 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.invites()...)
 	all = append(all, a.room()...)
 	all = append(all, a.charkha()...)
+	all = append(all, a.blobs()...)
 	all = append(all, a.unread()...)
 	all = append(all, a.PeerMethods()...)
 	for _, g := range groups {
@@ -73,6 +79,7 @@ var groups = [][2]string{
 	{"about", "what people say of feeds and messages"},
 	{"aboutSelf", "what feeds say of themselves"},
 	{"backlinks", "what refers to something"},
+	{"blobs", "files that messages link, by the hash of their bytes"},
 	{"charkha", "what no other node has: how this one stands and why, import and export"},
 	{"conn", "peers and addresses"},
 	{"ebt", "which feeds are exchanged with whom"},

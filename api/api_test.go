@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"charkha/blob"
 	"charkha/identity"
 	"charkha/index"
 	"charkha/lan"
@@ -41,9 +42,11 @@ func newWorld(t testing.TB) *world {
 	w.check(feeds.Confirm(key.ID()))
 	views, err := index.Open(index.Options{Dir: filepath.Join(dir, "index"), Log: feeds, Self: key.ID(), Hops: 2, Unbox: func(m *log.Message) ([]byte, bool) { return Unbox(m, key) }})
 	w.check(err)
-	network, err := replicate.New(replicate.Options{Key: key, NetworkKey: [32]byte{9}, Log: feeds, Graph: views, Dir: dir})
+	blobs, err := blob.Open(blob.Options{Dir: filepath.Join(dir, "blobs"), Max: blobMax})
 	w.check(err)
-	w.api = &API{Key: key, Log: feeds, Index: views, Network: network, Hops: 2, Version: "1.2.3", LAN: func() lan.Report { return lan.Report{Problem: "off"} }}
+	network, err := replicate.New(replicate.Options{Key: key, NetworkKey: [32]byte{9}, Log: feeds, Graph: views, Dir: dir, Blobs: blobs, BlobMax: blobMax})
+	w.check(err)
+	w.api = &API{Blobs: blobs, BlobMax: blobMax, Key: key, Log: feeds, Index: views, Network: network, Hops: 2, Version: "1.2.3", LAN: func() lan.Report { return lan.Report{Problem: "off"} }}
 	registry, err := muxrpc.NewRegistry(w.api.Methods())
 	w.check(err)
 	near, far := net.Pipe()
@@ -59,7 +62,7 @@ func newWorld(t testing.TB) *world {
 		for range 3 {
 			<-ended
 		}
-		w.check(errors.Join(network.Close(), views.Close(), feeds.Close()))
+		w.check(errors.Join(network.Close(), blobs.Close(), views.Close(), feeds.Close()))
 	})
 	return w
 }

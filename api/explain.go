@@ -19,7 +19,7 @@ import (
 
 // explain is how the node tells why something is here, or is not.
 func (a *API) explain() []muxrpc.Method {
-	return []muxrpc.Method{
+	return append(a.blobsExplained(), []muxrpc.Method{
 		{Name: "charkha.status", Kind: muxrpc.Async, Doc: "what the node holds, wants and is connected to, and how far it is", Call: answer0(a.status)},
 		{Name: "charkha.peers", Kind: muxrpc.Async, Doc: "connections and known addresses, as an array: how each stands, and why", Call: answer0(a.peers)},
 		{Name: "charkha.why", Kind: muxrpc.Async, Doc: "is a feed wanted, who has more of it than we, and why does it not come", Args: args(feedArg), Call: answer1(a.why)},
@@ -27,8 +27,8 @@ func (a *API) explain() []muxrpc.Method {
 		{Name: "charkha.rooms", Kind: muxrpc.Async, Doc: "the rooms that we are in, and who is there, as an array", Call: answer0(a.rooms)},
 		{Name: "charkha.lan", Kind: muxrpc.Async, Doc: "where the local network is searched for peers, and what is heard there", Call: answer0(a.lan)},
 		{Name: "charkha.watch", Kind: muxrpc.Source, Doc: "what another of these methods answers, and anew when it changes", Args: args(
-			need("what", "string", "status, peers, why, heldBy, rooms or lan"), may("about", "any", "that method's argument")), Stream: a.watch},
-	}
+			need("what", "string", "status, peers, why, heldBy, rooms, lan, blob or blobWants"), may("about", "any", "that method's argument")), Stream: a.watch},
+	}...)
 }
 
 // answer0 and answer1 make a handler of a function with no argument, or one.
@@ -60,6 +60,7 @@ type Status struct {
 	Own       OwnFeed            `json:"own"`
 	Connected int                `json:"connected"` // peers with a working connection
 	Forks     []ForkedFeed       `json:"forks"`
+	Blobs     *BlobUsage         `json:"blobs,omitempty"`
 	Warnings  []string           `json:"warnings"` // what the operator should look at, in words
 }
 
@@ -87,7 +88,7 @@ func (a *API) status(context.Context) (Status, error) {
 	st := Status{
 		ID: a.Key.ID(), Version: a.Version, Hops: a.Hops, Addresses: []string{}, Forks: []ForkedFeed{}, Warnings: []string{},
 		Wanted: len(a.Index.WantedFeeds()), Progress: a.Network.Progress(),
-		Own: OwnFeed{Confirmed: a.Log.Confirmed(a.Key.ID())},
+		Own: OwnFeed{Confirmed: a.Log.Confirmed(a.Key.ID())}, Blobs: a.blobUsage(),
 	}
 	for _, addr := range a.Network.Addresses() {
 		st.Addresses = append(st.Addresses, addr.String())
@@ -537,7 +538,11 @@ func (a *API) watch(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) 
 			}
 			last = data
 		}
-		if !pause(ctx, watchLeast, nil, nil) || !pause(ctx, watchMost, changed, graph) {
+		most := watchMost
+		if what == "blob" {
+			most = watchLeast // bytes come
+		}
+		if !pause(ctx, watchLeast, nil, nil) || !pause(ctx, most, changed, graph) {
 			return nil
 		}
 	}

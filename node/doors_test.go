@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -329,9 +331,20 @@ func TestGet(t *testing.T) {
 	if code, body := get("/msg/" + url.QueryEscape(identity.MsgID{1}.String())); code != 404 {
 		t.Errorf("a message that is not there: %d %s", code, body)
 	}
-	if code, body := get("/blobs/get/" + url.QueryEscape(identity.BlobID{1}.String())); code != 404 {
-		t.Errorf("a blob: %d %s", code, body)
+	// A blob that is not here is waited for: it may come from a program, too.
+	const text = "a blob of a program"
+	id := identity.BlobID(sha256.Sum256([]byte(text)))
+	var answered sync.WaitGroup
+	answered.Go(func() {
+		if code, body := get("/blobs/get/" + url.QueryEscape(id.String())); code != 200 || body != text {
+			t.Errorf("a blob: %d %s", code, body)
+		}
+	})
+	for len(n.network.BlobWants()) == 0 {
+		<-n.network.Changed()
 	}
+	add(t, local(t, n), text)
+	answered.Wait()
 	if _, err := n.publicMessage(identity.MsgID{1}); errors.Is(err, log.ErrNotFound) || err == nil {
 		t.Error(err)
 	}

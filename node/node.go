@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"charkha/api"
+	"charkha/blob"
 	"charkha/identity"
 	"charkha/index"
 	"charkha/lan"
@@ -35,6 +37,8 @@ type Config struct {
 	Connect    []identity.Address // peers to keep dialling
 	LAN        bool               // announce the node on the local network, and look for others there; not when it listens on loopback only
 	Interfaces []string           // the network interfaces to do that on, by name; none: all that are up
+	BlobBudget int64              // most bytes of all blobs that may leave again; 0: no limit
+	BlobMax    int64              // most bytes of one blob, at most 1 GiB; 0: blob.DefaultMax
 	Hops       int                // range of the feeds that are replicated: 0 only ours, 1 who we follow, 2 whom they follow
 	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
@@ -51,7 +55,9 @@ type Node struct {
 	key     identity.KeyPair
 	feeds   *log.Log
 	index   *index.Index
+	blobs   *blob.Store
 	network *replicate.Network
+	api     *api.API
 	lan     *lan.LAN // nil: not wanted
 	local   net.Listener
 
@@ -85,6 +91,9 @@ func Open(cfg Config) (_ *Node, err error) {
 	}
 	if cfg.Hops < 0 {
 		return nil, fmt.Errorf("node: hops %d: must be 0 or more", cfg.Hops)
+	}
+	if cfg.BlobMax < 0 || cfg.BlobMax > 1<<30 || cfg.BlobBudget < 0 {
+		return nil, fmt.Errorf("node: blobs of %d bytes, %d in all: at most 1 GiB a blob", cfg.BlobMax, cfg.BlobBudget)
 	}
 	if err := cfg.checkDoors(); err != nil {
 		return nil, err
@@ -146,6 +155,9 @@ func Open(cfg Config) (_ *Node, err error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the index (it can be deleted, and is built anew then): %w", err)
+	}
+	if err := n.openBlobs(); err != nil {
+		return nil, fmt.Errorf("open the blobs: %w", err)
 	}
 	if err := n.assemble(); err != nil {
 		return nil, err
@@ -226,25 +238,25 @@ func (n *Node) confirm(fresh bool) error {
 	return n.feeds.Confirm(self)
 }
 
-// assemble joins log, index, replicate and api.
+// assemble joins log, index, blobs, replicate and api.
 func (n *Node) assemble() (err error) {
 	opts := replicate.Options{
 		Key: n.key, NetworkKey: n.cfg.NetworkKey, Log: n.feeds, Graph: n.index,
-		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched, Masters: n.cfg.Masters,
+		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched, Masters: n.cfg.Masters, Blobs: n.blobs, BlobMax: n.cfg.BlobMax,
 	}
 	if n.network, err = replicate.New(opts); err != nil {
 		return err
 	}
-	local := api.API{
+	n.api = &api.API{
 		Key: n.key, Log: n.feeds, Index: n.index, Network: n.network, Hops: n.cfg.Hops, Version: Version(), LAN: n.lanReport,
-		Addresses: n.addressesFor, Dir: n.cfg.Dir,
+		Addresses: n.addressesFor, Dir: n.cfg.Dir, Blobs: n.blobs, BlobMax: cmp.Or(n.cfg.BlobMax, blob.DefaultMax), BlobBudget: n.cfg.BlobBudget,
 	}
-	peers, err := muxrpc.NewRegistry(n.network.Methods(), local.PeerMethods())
+	peers, err := muxrpc.NewRegistry(n.network.Methods(), n.network.BlobMethods(), n.api.PeerMethods())
 	if err != nil {
 		return err
 	}
 	program := []muxrpc.Method{{Kind: muxrpc.Group, Doc: "Charkha, a Secure Scuttlebutt node"}}
-	all, err := muxrpc.NewRegistry(program, n.network.Methods(), local.Methods())
+	all, err := muxrpc.NewRegistry(program, n.network.Methods(), n.api.Methods())
 	if err != nil {
 		return err
 	}
@@ -297,6 +309,10 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		n.giveBack(ctx)
+		return nil
+	})
+	g.Go(func() error {
+		n.fetchLinked(ctx)
 		return nil
 	})
 	g.Go(func() error { // the listener waits for nothing but its Close
@@ -420,6 +436,9 @@ func (n *Node) Close() error {
 	}
 	if n.network != nil {
 		errs = append(errs, n.network.Close())
+	}
+	if n.blobs != nil {
+		errs = append(errs, n.blobs.Close())
 	}
 	if n.index != nil {
 		errs = append(errs, n.index.Close())

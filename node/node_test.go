@@ -266,7 +266,7 @@ func (n *Node) peersRefused() (names []string) {
 		for name, kind := range m {
 			if sub, ok := kind.(map[string]any); ok {
 				walk(prefix+name+".", sub)
-			} else if (kind == "async" || kind == "sync") && name != "manifest" && prefix+name != "ebt.clock" && prefix != "tunnel." { // those are for rooms
+			} else if (kind == "async" || kind == "sync") && !isAnonymous(prefix+name) {
 				names = append(names, prefix+name)
 			}
 		}
