@@ -18,8 +18,8 @@ type booking struct {
 	peer   uint32
 }
 
-// cost is what a blob takes of the budget: as on disk, whole blocks, one at least. So what is bounded is how many there are, too, and
-// with it memory.
+// cost is what a blob takes of the budget: as on disk, whole blocks, one at least. So what is bounded is how many there are, too,
+// and with it memory.
 func cost(size int64) int64 {
 	const block = 4096
 	return max(1, (size+block-1)/block) * block
@@ -78,8 +78,8 @@ func (s *Store) book(id identity.BlobID, size int64, why Why) (*booking, error) 
 	if s.bookFree(b) {
 		return b, nil
 	}
-	if cost(size) > s.o.Budget {
-		return nil, fmt.Errorf("blob %s: %w: %d bytes, all may have %d", id, ErrFull, size, s.o.Budget)
+	if all := s.budget(); all > 0 && cost(size) > all {
+		return nil, fmt.Errorf("blob %s: %w: %d bytes, all may have %d", id, ErrFull, size, all)
 	}
 	r := s.rank(why)
 	s.room.Lock()
@@ -164,11 +164,11 @@ func (s *Store) evictOne(id identity.BlobID) error {
 	return nil
 }
 
-// plan chooses who leaves so that size more bytes of the budget are free, in the order of leaving. It says no when that is not enough, and
-// nobody leaves then. mu is held.
+// plan chooses who leaves so that size more bytes of the budget are free, in the order of leaving. It says no when that is not
+// enough, and nobody leaves then. mu is held.
 func (s *Store) plan(size int64, why Why, r ranks, stuck map[identity.BlobID]bool) (leave []identity.BlobID, ok bool) {
 	need := s.leaving + size - s.o.Budget
-	if need <= 0 {
+	if need <= 0 || s.o.Budget == 0 {
 		return nil, true
 	}
 	p := planner{s: s, share: s.o.share(), all: size == 0 || why.Asked, rank: r.who, holds: size}
@@ -278,20 +278,26 @@ func (h *candidates) Pop() any {
 	return a
 }
 
-// Wants reports whether Receive would find room for a blob that is not there: it is not too large, and there is room or those leave
-// first who stand before it in the order of leaving. A negative size is not known yet, and counts as one byte.
+// Wants reports whether a blob that is not there should be fetched: it is not too large, nor larger than Options.AutoMax unless
+// somebody asked for it, and Receive would find room, or make it by letting those leave who stand before it in the order of
+// leaving. A negative size is not known yet, and counts as one byte.
 func (s *Store) Wants(id identity.BlobID, size int64, why Why) bool {
 	if size < 0 {
 		size = 1
 	}
-	if size > s.o.Max {
+	most := s.o.Max
+	if s.o.AutoMax > 0 && !why.Asked && !why.Own && !why.Pinned {
+		most = min(most, s.o.AutoMax)
+	}
+	if size > most {
 		return false
 	}
 	s.mu.Lock()
 	_, held := s.slots[id]
 	free := why.Own || why.Pinned || s.o.Budget == 0 || s.leaving+cost(size) <= s.o.Budget
+	never := s.o.Budget > 0 && cost(size) > s.o.Budget
 	s.mu.Unlock()
-	if held || free || cost(size) > s.o.Budget {
+	if held || free || never {
 		return !held && free
 	}
 	r := s.rank(why)
@@ -299,6 +305,21 @@ func (s *Store) Wants(id identity.BlobID, size int64, why Why) bool {
 	defer s.mu.Unlock()
 	_, ok := s.plan(cost(size), why, r, nil)
 	return ok
+}
+
+// SetBudget changes Options.Budget, and lets blobs leave in their order until what is there is within it. Until the store is opened
+// again.
+func (s *Store) SetBudget(bytes int64) {
+	s.mu.Lock()
+	s.o.Budget = max(bytes, 0)
+	s.mu.Unlock()
+	s.Trim()
+}
+
+func (s *Store) budget() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.o.Budget
 }
 
 // Trim lets blobs leave in their order until what is there is within the budget: when that was made smaller, or something was

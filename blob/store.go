@@ -44,8 +44,10 @@ type Options struct {
 	// Budget is the most bytes of all blobs that may leave again, those that are being received included; 0: no limit. Own and
 	// pinned blobs do not count. A blob counts in whole blocks of 4 KiB, one at least, as on disk. See "The budget" above.
 	Budget int64
-	// Rank tells how far an author is, in hops: 0 is me, -1 is out of range or unknown. nil: all are -1. It is called
-	// by Receive, Add, Wants and Trim when the budget is full, once for each author of whom something is there, and no lock is held.
+	// AutoMax is the most bytes of a blob that nobody here asked for; 0: as Max. See Wants.
+	AutoMax int64
+	// Rank tells how far an author is, in hops: 0 is me, -1 is out of range or unknown. nil: all are -1. It is called by Receive,
+	// Add, Wants and Trim when the budget is full, once for each author of whom something is there, and no lock is held.
 	Rank func(author identity.ID) int
 
 	Now    func() time.Time // nil: time.Now
@@ -93,7 +95,7 @@ type Usage struct {
 //
 // Locks, in the order in which they are taken: room, one of shards, change, mu. Only mu is never held over work on files.
 type Store struct {
-	o    Options // fixed after Open
+	o    Options // fixed after Open, but Budget, which is under mu
 	log  *slog.Logger
 	disk disk
 	lock *flock.Flock
@@ -186,8 +188,8 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close makes what is known durable. Followers end. Files that were opened for reading stay open, and what is being received cannot be
-// committed any more.
+// Close makes what is known durable. Followers end. Files that were opened for reading stay open, and what is being received
+// cannot be committed any more.
 func (s *Store) Close() error {
 	s.change.Lock()
 	defer s.change.Unlock()
@@ -350,15 +352,6 @@ func (s *Store) count(slot uint32, sign int64) {
 	}
 }
 
-// lookup returns the slot of a blob. mu is held.
-func (s *Store) lookup(id identity.BlobID) (*entry, uint32) {
-	slot, ok := s.slots[id]
-	if !ok {
-		return nil, 0
-	}
-	return &s.entries[slot], slot
-}
-
 func (s *Store) info(slot uint32) Info {
 	r := s.record(slot)
 	return r.info()
@@ -398,9 +391,9 @@ func (s *Store) All() iter.Seq[Info] {
 	}
 }
 
-// Follow tells of each blob that arrives after the call, in order, until ctx or the store ends; with old of those that are there, in the order in which
-// they came, and then of what arrives: nothing falls in between. One that left before its turn is left out. A follower holds no more than some
-// hundred infos, however slow it is.
+// Follow tells of each blob that arrives after the call, in order, until ctx or the store ends; with old of those that are there,
+// in the order in which they came, and then of what arrives: nothing falls in between. One that left before its turn is left out.
+// A follower holds no more than some hundred infos, however slow it is.
 func (s *Store) Follow(ctx context.Context, old bool) iter.Seq[Info] {
 	s.mu.Lock()
 	begin := s.arrived
@@ -412,7 +405,8 @@ func (s *Store) Follow(ctx context.Context, old bool) iter.Seq[Info] {
 		for cursor := begin; ; {
 			s.mu.Lock()
 			var some []Info
-			for i := sort.Search(len(s.order), func(i int) bool { return s.order[i].seq > cursor }); i < len(s.order) && len(some) < 256; i++ {
+			i := sort.Search(len(s.order), func(i int) bool { return s.order[i].seq > cursor })
+			for ; i < len(s.order) && len(some) < 256; i++ {
 				a := s.order[i]
 				cursor = a.seq
 				if s.entries[a.slot].seq == a.seq {
