@@ -83,7 +83,8 @@ func (s *Store) discard(f *os.File) {
 	}
 }
 
-// keep gives a blob that was written and hashed its name. The file is closed, and gone when there is an error; what was booked is not any more.
+// keep gives a blob that was written and hashed its name. The file is closed, and gone when there is an error; what was booked is
+// not any more.
 func (s *Store) keep(f *os.File, b *booking) (info Info, err error) {
 	defer s.unbook(b)
 	kept := false
@@ -113,7 +114,8 @@ func (s *Store) keep(f *os.File, b *booking) (info Info, err error) {
 		return Info{}, err
 	}
 	defer s.end()
-	r := record{id: b.id, size: b.size, stored: max(0, s.o.Now().UnixMilli()), own: b.why.Own, pinned: b.why.Pinned, author: b.why.Author, peer: b.why.Peer}
+	r := record{id: b.id, size: b.size, stored: max(0, s.o.Now().UnixMilli()), own: b.why.Own, pinned: b.why.Pinned,
+		author: b.why.Author, peer: b.why.Peer}
 	if err := s.known.append(&r, true); err != nil {
 		return Info{}, fmt.Errorf("blob %s: %w", b.id, err)
 	}

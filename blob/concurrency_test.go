@@ -16,8 +16,8 @@ import (
 	"charkha/identity"
 )
 
-// Everybody adds, receives, reads, pins, removes and evicts the same few blobs at once, records are written anew, and then the store is
-// closed under them: what is read is always whole, sums are right, and what nobody may remove stays.
+// Everybody adds, receives, reads, pins, removes and evicts the same few blobs at once, records are written anew, and then the
+// store is closed under them: what is read is always whole, sums are right, and what nobody may remove stays.
 func TestEverythingAtOnce(t *testing.T) {
 	t.Parallel()
 	s := open(t, Options{Dir: quick(t), noSync: true, Max: 4 * block, Budget: 20 * block, Rank: hops, slack: 10})

@@ -192,8 +192,9 @@ func (f *faults) fault(step, path string, done bool) error {
 	return nil
 }
 
-// Every step that writes fails, before or after it took effect, each time that it occurs. Who called is told, or it does not matter; nothing is
-// left behind; the same can be done again in the same store; and the next start finds everything that was acknowledged.
+// Every step that writes fails, before or after it took effect, each time that it occurs. Who called is told, or it does not
+// matter; nothing is left behind; the same can be done again in the same store; and the next start finds everything that was
+// acknowledged.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	record := &faults{}
@@ -262,8 +263,8 @@ func lifeWithFault(t *testing.T, f *faults) {
 		}
 		told = true
 	}
-	// When a victim cannot be removed another one leaves; what is not synced when a victim leaves, and when a blob was opened, is not
-	// told to who calls.
+	// When a victim cannot be removed another one leaves; what is not synced when a victim leaves, and when a blob was opened, is
+	// not told to who calls.
 	if f.hit && !told && f.step != "remove" && f.step != "write" {
 		t.Errorf("nobody was told that %s failed", f.step)
 	}

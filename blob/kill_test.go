@@ -135,8 +135,8 @@ func addForever(dir string) error {
 	}
 }
 
-// A process that adds blobs, and lets others leave for them, is killed after a random number of steps, 200 times in the same folder: every blob
-// that it acknowledged and that may not leave is there and whole, and still own or pinned.
+// A process that adds blobs, and lets others leave for them, is killed after a random number of steps, 200 times in the same
+// folder: every blob that it acknowledged and that may not leave is there and whole, and still own or pinned.
 func TestKilledWhileAddingAndEvicting(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no SIGKILL")

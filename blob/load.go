@@ -159,7 +159,8 @@ func (s *Store) clean(dir string) error {
 	return nil
 }
 
-// makeFolder makes a folder that is not there. One that is a link to elsewhere is refused: what is in it could not be moved in one step.
+// makeFolder makes a folder that is not there. One that is a link to elsewhere is refused: what is in it could not be moved in
+// one step.
 func (s *Store) makeFolder(dir string) error {
 	st, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {

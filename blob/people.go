@@ -58,8 +58,8 @@ func (p *people) release(n uint32) {
 	}
 }
 
-// account is whose share of the budget a blob counts for: the author's number and 0, or when nobody is the author, the number of who brought
-// it and 1.
+// account is whose share of the budget a blob counts for: the author's number and 0, or when nobody is the author, the number of
+// who brought it and 1.
 type account uint32
 
 func accountOf(author, peer uint32) account {

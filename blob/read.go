@@ -118,8 +118,8 @@ func (s *Store) use(id identity.BlobID) {
 	}
 }
 
-// whole reports whether a blob is there. One whose file is gone or has another size is not any more, which the log is told. Its shard
-// is held.
+// whole reports whether a blob is there. One whose file is gone or has another size is not any more, which the log is told. Its
+// shard is held.
 func (s *Store) whole(id identity.BlobID) bool {
 	s.mu.Lock()
 	slot, ok := s.slots[id]

@@ -67,9 +67,9 @@ func (s *Store) Receive(id identity.BlobID, size int64, why Why) (*Receiving, er
 	return &Receiving{s: s, b: b, file: f, hash: sha256.New()}, nil
 }
 
-// WriteAt takes in the bytes from off on. It may be called at the same time by many, in any order. Of bytes that came already the first
-// ones stay, so that each byte is written once, and what was hashed is what is in the file. Beyond the size nothing is taken:
-// ErrTooLarge. After a failure of the disk nothing is taken any more. p is not kept.
+// WriteAt takes in the bytes from off on. It may be called at the same time by many, in any order. Of bytes that came already the
+// first ones stay, so that each byte is written once, and what was hashed is what is in the file. Beyond the size nothing is
+// taken: ErrTooLarge. After a failure of the disk nothing is taken any more. p is not kept.
 func (r *Receiving) WriteAt(p []byte, off int64) (int, error) {
 	r.io.RLock()
 	defer r.io.RUnlock()
@@ -107,7 +107,7 @@ func (r *Receiving) WriteAt(p []byte, off int64) (int, error) {
 			r.hashing, r.hashed = false, f.to
 		}
 	}
-	return len(p), r.catchUp(nil)
+	return len(p), r.catchUp(context.Background())
 }
 
 // over says why nothing is taken any more. mu is held.
@@ -183,9 +183,7 @@ func (r *Receiving) catchUp(ctx context.Context) error {
 		_, err := r.file.ReadAt(p, at)
 		if err == nil {
 			r.hash.Write(p)
-			if ctx != nil {
-				err = ctx.Err()
-			}
+			err = ctx.Err()
 		}
 		r.mu.Lock()
 		if err != nil {
@@ -198,7 +196,8 @@ func (r *Receiving) catchUp(ctx context.Context) error {
 }
 
 // Commit stores the blob, when all bytes came and are what its id says: then it is on disk. Otherwise nothing is left behind:
-// ErrWrongHash, io.ErrUnexpectedEOF with the first bytes that are missing, or what the disk or ctx said. It ends the receiving either way.
+// ErrWrongHash, io.ErrUnexpectedEOF with the first bytes that are missing, or what the disk or ctx said. It ends the receiving
+// either way.
 func (r *Receiving) Commit(ctx context.Context) (Info, error) {
 	r.io.Lock()
 	defer r.io.Unlock()

@@ -78,8 +78,8 @@ func TestReceivePieces(t *testing.T) {
 	}
 }
 
-// Two peers send the same ranges, and one of them lies: either the blob is right, or it is refused. What was hashed is never something
-// else than what is stored.
+// Two peers send the same ranges, and one of them lies: either the blob is right, or it is refused. What was hashed is never
+// something else than what is stored.
 func TestReceiveFromALiar(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()

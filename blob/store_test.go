@@ -44,7 +44,8 @@ func open(t testing.TB, o Options) *Store {
 	return s
 }
 
-// quick returns a folder for a test that makes thousands of files and needs no disk: in memory, where the system has a folder for that.
+// quick returns a folder for a test that makes thousands of files and needs no disk: in memory, where the system has a folder for
+// that.
 func quick(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "charkha-blob-test-")
