@@ -196,7 +196,7 @@ func (l *Log) scan(w *worker, raws [][]byte, ps []parsed) {
 	}
 }
 
-// ahead is, by feed, the highest sequence that it may have when what came before in the same Append is stored.
+// ahead is, by feed, the highest sequence that it may have when what was screened before is stored.
 type ahead map[identity.ID]int64
 
 // screen finds the messages whose signature decides nothing: those that leave a gap, and those of forked feeds.
@@ -213,9 +213,9 @@ func (l *Log) screen(ps []parsed, ahead ahead) {
 			p.unchecked = true
 			continue
 		}
-		top, seen := ahead[p.m.Author]
-		if !seen && known {
-			top = l.feeds[n].head.Sequence
+		top := ahead[p.m.Author]
+		if known {
+			top = max(top, l.feeds[n].head.Sequence)
 		}
 		switch {
 		case p.m.Sequence > top+1:

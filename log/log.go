@@ -83,8 +83,8 @@ type Log struct {
 	merger merger
 }
 
-// recentSize is how many messages are kept in memory for followers.
-const recentSize = 2048
+// recentSize is how many messages are kept in memory for followers: some more than two pieces, or who follows a sync reads the store.
+const recentSize = 8192
 
 // feed is what is known of an author.
 type feed struct {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -148,7 +149,11 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 	})
 	g.Go(func() error {
 		defer cancel()
-		in := intake{s: s}
+		in := intake{s: s, log: n.o.Log.NewIntake(), stop: func(err error) {
+			_ = stream.CloseSend(err) // so that the peer learns the reason
+			s.end(err)
+		}}
+		defer in.settle()
 		for first := true; ; first = false {
 			bodies, err := stream.RecvBatch(drainMost)
 			if first && len(bodies) > 0 && dialled {
@@ -161,7 +166,7 @@ func (s *session) exchange(ctx context.Context, stream *muxrpc.Stream, dialled b
 				return terr
 			}
 			if errors.Is(err, io.EOF) {
-				return nil
+				return in.settle()
 			}
 			if err != nil {
 				return err
@@ -275,14 +280,23 @@ func (s *session) sendRange(stream *muxrpc.Stream, send ebt.Send) error {
 	return nil
 }
 
-// intake takes in what a peer sends on EBT. It belongs to the receiving goroutine.
+// intake takes in what a peer sends on EBT. It belongs to the receiving goroutine. While much comes, one part of it is checked while
+// the part before it is committed.
 type intake struct {
 	s     *session
+	log   *log.Intake
+	stop  func(error) // ends the exchange
 	raws  [][]byte
 	next  map[identity.ID]int64 // the sequence that the next message of a feed should have
 	early early
 	asked map[identity.ID]int64 // where a feed was when it was asked for again
+
+	committing chan error  // tells the end of the part that is being committed; nil: there is none
+	refused    atomic.Bool // some of it was not stored: next is wrong
 }
+
+// overlapLeast is how many messages that wait are worth a goroutine of their own.
+const overlapLeast = 512
 
 // take takes bodies in their order.
 func (in *intake) take(bodies []muxrpc.Body) error {
@@ -291,7 +305,14 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 		in.next = map[identity.ID]int64{}
 		in.asked = map[identity.ID]int64{}
 	}
-	clear(in.next)
+	if in.refused.Load() || len(in.committing) > 0 {
+		if err := in.settle(); err != nil {
+			return err
+		}
+	}
+	if in.committing == nil {
+		clear(in.next)
+	}
 	in.raws = in.raws[:0]
 	var gaps []identity.ID
 	for len(bodies) > 0 {
@@ -348,10 +369,19 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 		if err := in.flush(); err != nil {
 			return err
 		}
+		if err := in.settle(); err != nil {
+			return err
+		}
 		n.event(func(b *ebt.Brain, now time.Time) { b.Notes(now, in.s.id, notes) })
 		n.checkOwn()
 	}
 	if err := in.flush(); err != nil {
+		return err
+	}
+	if len(gaps) == 0 {
+		return nil
+	}
+	if err := in.settle(); err != nil {
 		return err
 	}
 	for _, author := range gaps {
@@ -368,14 +398,54 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 	return nil
 }
 
-// flush appends what was gathered to the log.
+// flush appends what was gathered to the log, or has it appended when it is much.
 func (in *intake) flush() error {
-	if len(in.raws) == 0 {
+	switch {
+	case len(in.raws) == 0:
+		return nil
+	case len(in.raws) < overlapLeast:
+		if err := in.settle(); err != nil {
+			return err
+		}
+		_, err := in.s.ingest(in.raws)
+		in.raws = in.raws[:0]
+		clear(in.next)
+		return err
+	}
+	raws := in.raws
+	in.raws = nil
+	checked := in.log.Check(raws)
+	if err := in.settle(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	in.committing = done
+	go func() {
+		results, err := checked.Append()
+		if err == nil {
+			var refusals int
+			if refusals, err = in.s.took(raws, results); refusals > 0 {
+				in.refused.Store(true)
+			}
+		}
+		done <- err
+		if err != nil {
+			in.stop(err)
+		}
+	}()
+	return nil
+}
+
+// settle waits for what is being committed.
+func (in *intake) settle() error {
+	if in.committing == nil {
 		return nil
 	}
-	_, err := in.s.ingest(in.raws)
-	in.raws = in.raws[:0]
-	clear(in.next)
+	err := <-in.committing
+	in.committing = nil
+	if in.refused.Swap(false) {
+		clear(in.next)
+	}
 	return err
 }
 
@@ -392,15 +462,20 @@ func (s *session) refuse(k refusal, n, seq int64, why error) {
 	}
 }
 
-// ingest appends messages that the peer sent to the log and tells the brain what became of them. It returns how many the log
-// refused. An error ends the session.
+// ingest appends messages that the peer sent to the log, and is like took else.
 func (s *session) ingest(raws [][]byte) (refusals int, err error) {
-	n := s.n
-	n.pace.fetched.Add(int64(len(raws)))
-	results, err := n.o.Log.Append(raws)
+	results, err := s.n.o.Log.Append(raws)
 	if err != nil {
 		return 0, err
 	}
+	return s.took(raws, results)
+}
+
+// took tells the brain what became of messages that the peer sent and the log was given. It returns how many the log refused. An
+// error ends the session.
+func (s *session) took(raws [][]byte, results []log.Result) (refusals int, err error) {
+	n := s.n
+	n.pace.fetched.Add(int64(len(raws)))
 	type first struct {
 		count, seq int64
 		err        error
