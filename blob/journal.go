@@ -144,6 +144,15 @@ func readJournal(r io.Reader, each func(record)) (end int64, bad int, err error)
 	}
 }
 
+// guess is about how many blobs the file tells of, for tables that grow no further then.
+func (j *journal) guess() int64 {
+	st, err := os.Stat(j.path)
+	if err != nil {
+		return 0
+	}
+	return min(st.Size()/recordSize, 1<<20)
+}
+
 // read reads the journal that is there. When fresh, there is none.
 func (j *journal) read(each func(record)) (fresh bool, bad int, err error) {
 	f, err := os.OpenFile(j.path, os.O_RDWR, 0)

@@ -56,8 +56,9 @@ func (s *Store) load() error {
 			return err
 		}
 	}
-	var records []record // the last one of each blob, in the order of their first ones
-	at := map[identity.BlobID]uint32{}
+	many := s.known.guess()
+	records := make([]record, 0, many) // the last one of each blob, in the order of their first ones
+	at := make(map[identity.BlobID]uint32, many)
 	fresh, bad, err := s.known.read(func(r record) {
 		if n, ok := at[r.id]; ok {
 			records[n] = r
