@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"charkha/identity"
+	"charkha/replicate/internal/ebt"
 	"charkha/replicate/internal/sched"
 )
 
@@ -219,10 +220,14 @@ func (n *Network) watch() {
 		sessions = append(sessions, s)
 	}
 	n.mu.Unlock()
+	laggards := map[identity.ID]ebt.Laggard{}
+	n.brainMu.Lock()
+	for _, l := range n.brain.Laggards() {
+		laggards[l.Peer] = l
+	}
+	n.brainMu.Unlock()
 	for _, s := range sessions {
-		n.brainMu.Lock()
-		stalled, mute := n.brain.Stalled(s.id), n.brain.Mute(s.id)
-		n.brainMu.Unlock()
+		stalled, mute := laggards[s.id].Stalled, laggards[s.id].Mute
 		if stalled > 0 || s.stalled {
 			s.stalled = stalled > 0
 			n.plan(func(b *sched.Scheduler, now time.Time) { b.Promised(now, s.id, stalled) })

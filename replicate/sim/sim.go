@@ -159,6 +159,7 @@ type node struct {
 	ticks    bool
 	ticked   int
 	waits    bool      // somebody let it wait when it looked
+	laggards int       // how many let it wait or said nothing then
 	tickLast time.Time // ticks go on until then
 	exposed  map[identity.ID]exposure
 }
@@ -663,18 +664,27 @@ func (s *sim) touch(n *node) {
 
 // watch tells the scheduler which peers let us wait and which say nothing. It reports whether any lets us wait.
 func (s *sim) watch(n *node) (waits bool) {
+	laggards := n.brain.Laggards()
+	if len(laggards) == 0 && n.laggards == 0 {
+		return false
+	}
+	n.laggards = len(laggards)
 	told := false
 	for _, l := range n.links {
 		side, p := l.side(n), l.other(n).id
-		if stalled := n.brain.Stalled(p); stalled > 0 || l.stalled[side] {
-			l.stalled[side] = stalled > 0
-			waits = waits || stalled > 0
-			n.sched.Promised(s.now, p, stalled)
+		var lag ebt.Laggard
+		if i := slices.IndexFunc(laggards, func(l ebt.Laggard) bool { return l.Peer == p }); i >= 0 {
+			lag = laggards[i]
+		}
+		if lag.Stalled > 0 || l.stalled[side] {
+			l.stalled[side] = lag.Stalled > 0
+			waits = waits || lag.Stalled > 0
+			n.sched.Promised(s.now, p, lag.Stalled)
 			told = true
 		}
-		if mute := n.brain.Mute(p); mute != l.mute[side] {
-			l.mute[side] = mute
-			n.sched.Mute(s.now, p, mute)
+		if lag.Mute != l.mute[side] {
+			l.mute[side] = lag.Mute
+			n.sched.Mute(s.now, p, lag.Mute)
 			told = true
 		}
 	}

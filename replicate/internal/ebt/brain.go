@@ -402,11 +402,15 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	if !p.started {
 		b.start(now, p)
 	}
-	feeds := make([]*feed, 0, len(notes))
+	type said struct {
+		f    *feed
+		note Note
+	}
+	all := make([]said, 0, len(notes))
 	for feed, note := range notes {
 		f := b.feeds[feed]
 		if f != nil && b.shared(f, p) {
-			feeds = append(feeds, f)
+			all = append(all, said{f, note})
 			continue
 		}
 		// Nothing is kept, only answered; a peer that says None itself needs no answer. One that does not take the answers
@@ -427,9 +431,9 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 			p.dropped[f] = d
 		}
 	}
-	slices.SortFunc(feeds, func(a, b *feed) int { return a.n - b.n }) // the same events give the same actions
-	for _, f := range feeds {
-		b.note(now, p, f, notes[f.id])
+	slices.SortFunc(all, func(a, b said) int { return a.f.n - b.f.n }) // the same events give the same actions
+	for _, s := range all {
+		b.note(now, p, s.f, s.note)
 	}
 }
 

@@ -63,19 +63,35 @@ func (b *Brain) Missing(id identity.ID) (feeds int, messages int64) {
 // Stalled counts the feeds that a peer was asked for, says to have more of, and has let wait.
 func (b *Brain) Stalled(id identity.ID) (feeds int) {
 	if p := b.peers[id]; p != nil {
-		for f, fail := range p.failed {
-			if !fail.refused && p.has(f) > f.head && b.shared(f, p) {
-				feeds++
-			}
+		return b.stalled(p)
+	}
+	return 0
+}
+
+func (b *Brain) stalled(p *peer) (feeds int) {
+	for f, fail := range p.failed {
+		if !fail.refused && p.has(f) > f.head && b.shared(f, p) {
+			feeds++
 		}
 	}
 	return feeds
 }
 
-// Mute reports whether a connected peer has said nothing at all yet. The first notes are said even when they are empty.
-func (b *Brain) Mute(id identity.ID) bool {
-	p := b.peers[id]
-	return p != nil && !p.spoke
+// Laggard is a connected peer that lets us wait.
+type Laggard struct {
+	Peer    identity.ID
+	Stalled int  // feeds that it was asked for, says to have more of, and has let wait
+	Mute    bool // it has said nothing at all yet. The first notes are said even when they are empty
+}
+
+// Laggards tells which connected peers let us wait, in the order in which they came.
+func (b *Brain) Laggards() (all []Laggard) {
+	for _, p := range b.order {
+		if l := (Laggard{p.id, b.stalled(p), !p.spoke}); l.Stalled > 0 || l.Mute {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // Behind counts what anybody connected says to have more of than we: the wanted feeds, and the messages that are missing of them.

@@ -169,6 +169,7 @@ type peer struct {
 	woken  bool
 
 	noSlice bool
+	gone    bool // its connection ended while something was under way
 	gave    bool
 	doubt   time.Time // until then
 	outs    int

@@ -466,6 +466,15 @@ func TestNextPeerOnFailure(t *testing.T) {
 				}
 				x.heard(2, Entry{id, size})
 				if r == Gone {
+					for _, a := range x.gets { // it is not asked again, even if nobody said yet that it is gone
+						x.fail(a, r)
+						for _, again := range x.next() {
+							if again.Act == Get && again.Peer == a.Peer {
+								t.Fatal("asked again")
+							}
+						}
+						break
+					}
 					x.Disconnect(x.now, peerID(1))
 				}
 				x.next()

@@ -76,6 +76,7 @@ func (b *Brain) sweep(now time.Time) {
 // watch stops what stalls, and what is slow while somebody else has it.
 func (b *Brain) watch(now time.Time) {
 	var late []*out
+	slow := map[*job]time.Duration{}
 	for _, o := range b.outs {
 		if o.stopped {
 			continue
@@ -90,7 +91,7 @@ func (b *Brain) watch(now time.Time) {
 		ran := now.Sub(o.began)
 		if patience := max(w.patience, slowAfter); !o.stalled && ran >= patience && float64(o.got) < ran.Seconds()*slowRate && b.elsewhere(now, o) {
 			o.stalled = true
-			w.patience = 2 * patience
+			slow[o.j] = patience
 		}
 		if o.stalled {
 			late = append(late, o)
@@ -99,6 +100,9 @@ func (b *Brain) watch(now time.Time) {
 	slices.SortFunc(late, func(a, b *out) int { return int(int64(a.id) - int64(b.id)) })
 	for _, o := range late {
 		b.stop(o)
+	}
+	for j, patience := range slow {
+		j.w.patience = 2 * patience
 	}
 	for _, j := range b.sorted() {
 		if !j.idle.IsZero() && !j.ending && now.Sub(j.idle) >= keepPartial {
@@ -150,7 +154,7 @@ func (b *Brain) affords(now time.Time, p *peer) (from time.Time, ok bool) {
 
 // mayTake reports whether a peer may be asked for anything more now.
 func (b *Brain) mayTake(now time.Time, p *peer) bool {
-	if p.outs >= maxPeerOuts || len(b.outs) >= maxOuts {
+	if p.gone || p.outs >= maxPeerOuts || len(b.outs) >= maxOuts {
 		return false
 	}
 	_, ok := b.affords(now, p)
@@ -422,6 +426,7 @@ func (b *Brain) Got(now time.Time, id uint64, r Result, why string) {
 		b.hold(now, j.w, r)
 		b.drop(j)
 	case Gone:
+		p.gone = true // Disconnect will follow
 	default:
 		if !j.ending { // else we ended it
 			b.fault(now, j.w, p, o.stalled)
