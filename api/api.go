@@ -66,6 +66,7 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.room()...)
 	all = append(all, a.charkha()...)
 	all = append(all, a.blobs()...)
+	all = append(all, a.purges()...)
 	all = append(all, a.unread()...)
 	all = append(all, a.PeerMethods()...)
 	for _, g := range groups {
@@ -80,6 +81,7 @@ var groups = [][2]string{
 	{"aboutSelf", "what feeds say of themselves"},
 	{"backlinks", "what refers to something"},
 	{"blobs", "files that messages link, by the hash of their bytes"},
+	{"blobsPurge", "a limit for how much room blobs take"},
 	{"charkha", "what no other node has: how this one stands and why, import and export"},
 	{"conn", "peers and addresses"},
 	{"ebt", "which feeds are exchanged with whom"},

@@ -21,8 +21,8 @@ const blobMax = 1 << 20
 
 func blobID(content string) identity.BlobID { return sha256.Sum256([]byte(content)) }
 
-// send sends a blob in pieces of at most so many bytes, and returns how the call ended.
-func (w *world) send(content string, piece int, args ...any) error {
+// addBlob sends a blob in pieces of at most so many bytes, and returns how the call ended.
+func (w *world) addBlob(content string, piece int, args ...any) error {
 	w.Helper()
 	s, err := w.conn.Sink(w.Context(), "blobs.add", args...)
 	w.check(err)
@@ -42,8 +42,32 @@ func (w *world) send(content string, piece int, args ...any) error {
 
 func (w *world) keep(content string) identity.BlobID {
 	w.Helper()
-	w.check(w.send(content, 1000))
+	w.check(w.addBlob(content, 1000))
 	return blobID(content)
+}
+
+// began pokes until a stream tells of it: then it follows.
+func (w *world) began(s *muxrpc.Stream, poke func()) {
+	w.Helper()
+	told := make(chan string)
+	go func() {
+		defer close(told)
+		if body, err := s.Recv(); err == nil {
+			told <- string(body.Data)
+		}
+	}()
+	for {
+		poke()
+		select {
+		case _, ok := <-told:
+			if !ok {
+				w.Fatal("the stream ends")
+			}
+			<-told // closed
+			return
+		default:
+		}
+	}
 }
 
 func (w *world) get(method string, args ...any) (content string, err error) {
@@ -70,7 +94,7 @@ func TestBlobsThereAndBack(t *testing.T) {
 	for _, content := range []string{"", "x", strings.Repeat("12345678", 8<<10), strings.Repeat("12345678", 8<<10) + "9", strings.Repeat("0123456789", 50_001)} {
 		id := blobID(content)
 		for _, args := range [][]any{nil, {id}, {object{"id": id}}, {nil}} {
-			w.check(w.send(content, 70_000, args...))
+			w.check(w.addBlob(content, 70_000, args...))
 			if got, err := w.get("blobs.get", id); got != content || err != nil {
 				t.Errorf("%d bytes: %d come back, %v", len(content), len(got), err)
 			}
@@ -100,7 +124,7 @@ func TestBlobsAddRefuses(t *testing.T) {
 		{nil, strings.Repeat("x", blobMax+1), "the blob is larger than allowed"},
 		{nil, strings.Repeat("x", 20*blobMax), "the blob is larger than allowed"},
 	} {
-		if err := w.send(c.content, 60_000, c.arg); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := w.addBlob(c.content, 60_000, c.arg); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, %d bytes: %v, want %s", c.arg, len(c.content), err, c.want)
 		}
 	}
@@ -120,7 +144,7 @@ func TestBlobsAddRefuses(t *testing.T) {
 	if u := w.api.Blobs.Usage(); u.Blobs != 0 || w.call("blobs.has", blobID(content)) != "false" {
 		t.Errorf("left behind: %+v", u)
 	}
-	w.check(w.send(strings.Repeat("x", blobMax), 60_000)) // just so many
+	w.check(w.addBlob(strings.Repeat("x", blobMax), 60_000)) // just so many
 }
 
 func TestBlobsGetShapes(t *testing.T) {
@@ -249,8 +273,16 @@ func TestBlobsList(t *testing.T) {
 	for range ids {
 		w.recv(silent)
 	}
-	// The others follow once an answer to a later call came.
-	w.call("blobs.has", emptyBlob)
+	probe := 0
+	for _, s := range []*muxrpc.Stream{only, changes} {
+		w.began(s, func() { probe++; w.keep(fmt.Sprint("probe ", probe)) })
+	}
+	// All know of the last probe once they have told of it.
+	last := w.keep("last probe").String()
+	for _, s := range []*muxrpc.Stream{live, only, changes, silent} {
+		for !strings.Contains(w.recv(s), last) {
+		}
+	}
 	var news []string
 	for i := range 20 {
 		news = append(news, w.keep(fmt.Sprint("news ", i)).String())
@@ -392,5 +424,57 @@ func TestNoBlobs(t *testing.T) {
 	}
 	if got := w.call("charkha.status"); strings.Contains(got, `"blobs"`) {
 		t.Error(got)
+	}
+}
+
+// A purge lets others' blobs go until they fit, and tells so; what was added here stays. When it is stopped, the node's own limit holds again.
+func TestBlobsPurge(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mine := w.keep("mine")
+	theirs := func(n int) (id identity.BlobID) {
+		info, err := w.api.Blobs.Add(t.Context(), strings.NewReader(fmt.Sprint("theirs ", n)), nil, blob.Why{Author: identity.ID{9}})
+		w.check(err)
+		return info.ID
+	}
+	for n := range 5 {
+		theirs(n)
+	}
+	changes := w.open("blobsPurge.changes")
+	w.began(changes, func() { w.call("blobsPurge.start") })
+	if got := w.call("blobsPurge.start", object{"storageLimit": 2 * 4096, "cpuMax": 50, "maxPause": 15000}); got != "null" {
+		t.Error(got)
+	}
+	var got string
+	for got = w.recv(changes); strings.Contains(got, "ed\"}"); got = w.recv(changes) { // resumed and paused again and again, before
+	}
+	for range 3 {
+		if !strings.HasPrefix(got, `{"event":"deleted","blobId":"&`) {
+			t.Error(got)
+		}
+		got = w.recv(changes)
+	}
+	if got != `{"event":"paused"}` {
+		t.Error(got)
+	}
+	if u := w.api.Blobs.Usage(); u.Blobs != 3 || w.call("blobs.has", mine) != "true" {
+		t.Errorf("%+v", u)
+	}
+	theirs(6)
+	if u := w.api.Blobs.Usage(); u.Blobs != 3 {
+		t.Errorf("the limit does not hold later: %+v", u)
+	}
+	w.call("blobsPurge.stop")
+	if theirs(7); w.api.Blobs.Usage().Blobs != 4 {
+		t.Errorf("the limit holds for ever: %+v", w.api.Blobs.Usage())
+	}
+	w.api.BlobBudget = 100
+	if w.call("blobsPurge.start"); w.api.Blobs.Usage().Budget != 100 {
+		t.Error("the limit of who started the node does not count")
+	}
+	for _, bad := range []float64{-1, 1e300} {
+		if got := w.refused("blobsPurge.start", object{"storageLimit": bad}); !strings.Contains(got, "storageLimit") {
+			t.Error(got)
+		}
 	}
 }
