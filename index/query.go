@@ -679,41 +679,52 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 			return err
 		}
 		cols := x.columns(txn)
-		for i, b := range blocks {
-			slices.SortFunc(all, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
-			if all = all[:min(k, len(all))]; len(all) == k && all[k-1].time > b.latest {
+		// One block after the other would be fewest, and a set costs as much to open as a block to read: so always twice as many.
+		for i, size := 0, 1; i < len(blocks); size *= 2 {
+			slices.SortFunc(all, newer)
+			if all = all[:min(k, len(all))]; len(all) == k && all[k-1].time > blocks[i].latest {
 				whole = true
 				return nil
 			}
 			if i == blocksMost {
 				return nil
 			}
-			f, err := x.find(txn, q.Where, false)
+			some := blocks[i:min(i+size, blocksMost, len(blocks))]
+			i += len(some)
+			slices.SortFunc(some, func(a, b block) int { return cmp.Compare(b.n, a.n) })
+			f, err := x.find(txn, q.Where, true)
 			if err != nil {
 				return err
 			}
-			for at, end := b.n*blockRows, min((b.n+1)*blockRows, uint64(until)); at < end; {
-				p, ok, err := f.seek(at)
+			p, ok := uint64(math.MaxUint64), true
+			for _, b := range some {
+				for from, to := b.n*blockRows, min((b.n+1)*blockRows, uint64(until)); ok; {
+					if p >= to {
+						p, ok, err = f.seek(to - 1)
+					}
+					if !ok || p < from || err != nil {
+						break
+					}
+					var pl place
+					var known bool
+					if pl, known, err = cols.at(log.Offset(p)); err != nil {
+						break
+					}
+					if known && in(pl) {
+						all = append(all, pl)
+					}
+					if to = p; to == from {
+						break
+					}
+				}
 				if err != nil {
 					f.close()
 					return err
 				}
-				if !ok || p >= end {
-					break
-				}
-				pl, known, err := cols.at(log.Offset(p))
-				if err != nil {
-					f.close()
-					return err
-				}
-				if known && in(pl) {
-					all = append(all, pl)
-				}
-				at = p + 1
 			}
 			f.close()
 		}
-		slices.SortFunc(all, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
+		slices.SortFunc(all, newer)
 		all, whole = all[:min(k, len(all))], true
 		return nil
 	})
@@ -722,6 +733,9 @@ func (x *Index) newest(q Query, in func(place) bool, until log.Offset, k int) (a
 	}
 	return all, true, nil
 }
+
+// newer puts places in the order of their times, the newest first.
+func newer(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) }
 
 // newestOfFew finds the k newest messages of a small set by their times, in order: it goes back in the order of arrival, until all
 // that arrived before is older.
@@ -743,7 +757,6 @@ func (x *Index) newestOfFew(txn *badger.Txn, q Query, in func(place) bool, until
 	}
 	defer f.close()
 	cols := x.columns(txn)
-	newer := func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) }
 	for at, ok := uint64(until)-1, until > 0; ok; {
 		p, found, err := f.seek(at)
 		if err != nil {

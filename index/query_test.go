@@ -297,8 +297,8 @@ func TestClaimedOrderOfLargeAndSmallSets(t *testing.T) {
 	}
 }
 
-// The newest of a small set are those of all of it in order, however much of it is looked at.
-func TestNewestOfFew(t *testing.T) {
+// The newest of a set are those of all of it in order, however much of it is looked at.
+func TestNewest(t *testing.T) {
 	t.Parallel()
 	l, self := generated(t, 5000, 4)
 	x := start(t, Options{Log: l, Self: self, Hops: 2}).caughtUp()
@@ -328,7 +328,7 @@ func TestNewestOfFew(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			slices.SortFunc(want, func(a, b place) int { return Point{b.time, b.at}.compare(Point{a.time, a.at}) })
+			slices.SortFunc(want, newer)
 			for _, k := range []int{1, 2, 7, 50, 5000} {
 				var got []place
 				err := x.look(func(txn *badger.Txn) (err error) {
@@ -340,6 +340,13 @@ func TestNewestOfFew(t *testing.T) {
 				}
 				if !slices.Equal(got, want[:min(k, len(want))]) {
 					t.Errorf("the newest %d of %d of %+v from %d are other ones", k, len(want), where, q.From)
+				}
+				got, whole, err := x.newest(q, func(p place) bool { return p.at >= q.From }, until, k)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !whole || !slices.Equal(got, want[:min(k, len(want))]) {
+					t.Errorf("the newest %d of %d of %+v from %d are other ones, of those in blocks", k, len(want), where, q.From)
 				}
 			}
 		}

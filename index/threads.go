@@ -190,11 +190,12 @@ func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blo
 			return err
 		}
 		forked := map[log.Offset]bool{}
-		err := x.eachPlace(txn, of(setForked), func(p place) { forked[p.at] = true })
+		cols := x.columns(txn)
+		err := eachPlace(cols, of(setForked), func(p place) { forked[p.at] = true })
 		t.Latest = PointOf(&t.Root)
 		for _, kind := range []byte{setRoot, setFork} {
 			if err == nil {
-				err = x.eachPlace(txn, of(kind), func(p place) {
+				err = eachPlace(cols, of(kind), func(p place) {
 					if x.isBlocked(p.author) {
 						return
 					}
@@ -216,13 +217,12 @@ func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blo
 }
 
 // eachPlace calls do with the places of a set, in the order of arrival.
-func (x *Index) eachPlace(txn *badger.Txn, term []byte, do func(p place)) error {
-	f, err := openSet(txn, term, false)
+func eachPlace(cols *columns, term []byte, do func(p place)) error {
+	f, err := openSet(cols.txn, term, false)
 	if err != nil {
 		return err
 	}
 	defer f.close()
-	cols := x.columns(txn)
 	for at, ok := uint64(0), true; ok; {
 		p, found, err := f.seek(at)
 		if err != nil || !found {
@@ -256,7 +256,7 @@ func (x *Index) Thread(root identity.MsgID, private bool, most int) (posts []log
 	}
 	var all []place
 	err = x.look(func(txn *badger.Txn) error {
-		return x.eachPlace(txn, append(messageSet(nil, private, setRoot), root[:]...), func(p place) {
+		return eachPlace(x.columns(txn), append(messageSet(nil, private, setRoot), root[:]...), func(p place) {
 			if !x.isBlocked(p.author) {
 				all = append(all, p)
 			}
