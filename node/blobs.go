@@ -20,7 +20,7 @@ import (
 // openBlobs opens the store of blobs. Nobody else uses it while Open runs.
 func (n *Node) openBlobs() (err error) {
 	n.blobs, err = blob.Open(blob.Options{
-		Dir: filepath.Join(n.cfg.Dir, "blobs"), Max: n.cfg.BlobMax, Budget: n.cfg.BlobBudget, Rank: n.rank, Logger: n.log,
+		Dir: filepath.Join(n.cfg.Dir, "blobs"), Max: n.cfg.BlobMax, AutoMax: max(n.cfg.BlobAuto, 0), Budget: n.cfg.BlobBudget, Rank: n.rank, Logger: n.log,
 	})
 	return err
 }
@@ -73,7 +73,6 @@ const (
 
 // fetchLinked has blobs fetched that people in range link, until ctx ends.
 func (n *Node) fetchLinked(ctx context.Context) {
-	n.blobs.Trim() // the budget may be smaller than last time
 	at := n.feeds.Len()
 	older := olderLinks{left: olderReach}
 	for ctx.Err() == nil {

@@ -39,6 +39,7 @@ type Config struct {
 	Interfaces []string           // the network interfaces to do that on, by name; none: all that are up
 	BlobBudget int64              // most bytes of all blobs that may leave again; 0: no limit
 	BlobMax    int64              // most bytes of one blob, at most 1 GiB; 0: blob.DefaultMax
+	BlobAuto   int64              // most bytes of a blob that nobody here asked for; 0: as BlobMax; below 0: none is fetched because somebody links it
 	Hops       int                // range of the feeds that are replicated: 0 only ours, 1 who we follow, 2 whom they follow
 	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
@@ -312,7 +313,10 @@ func (n *Node) Run(ctx context.Context) error {
 		return nil
 	})
 	g.Go(func() error {
-		n.fetchLinked(ctx)
+		n.blobs.Trim() // the budget may be smaller than last time
+		if n.cfg.BlobAuto >= 0 {
+			n.fetchLinked(ctx)
+		}
 		return nil
 	})
 	g.Go(func() error { // the listener waits for nothing but its Close

@@ -148,6 +148,10 @@ func printStatus(w io.Writer, answer []byte) error {
 			Kept     identity.MsgID `json:"kept"`
 			Other    identity.MsgID `json:"other"`
 		} `json:"forks"`
+		Blobs *struct {
+			Blobs, Bytes, Own, Budget, Evicted, Wanted int64
+			Authors, Peers                             []bytesOf
+		} `json:"blobs"`
 		Warnings []string `json:"warnings"`
 	}
 	if err := json.Unmarshal(answer, &st); err != nil {
@@ -169,6 +173,28 @@ func printStatus(w io.Writer, answer []byte) error {
 	}
 	row("own feed", "%s", count(st.Own.Sequence, "message"))
 	row("peers", "%d connected", st.Connected)
+	if b := st.Blobs; b != nil {
+		text := fmt.Sprintf("%s, %s", count(b.Blobs, "blob"), size(b.Bytes))
+		if b.Own > 0 {
+			text += fmt.Sprintf(", of which %s stay", size(b.Own))
+		}
+		if b.Budget > 0 {
+			text += fmt.Sprintf("; others may take %s", size(b.Budget))
+		}
+		if b.Evicted > 0 {
+			text += fmt.Sprintf("; %s left to make room", humanize.Comma(b.Evicted))
+		}
+		if b.Wanted > 0 {
+			text += fmt.Sprintf("; %s wanted", humanize.Comma(b.Wanted))
+		}
+		row("blobs", "%s", text)
+		for i, p := range b.Authors {
+			row(label("  by author", i), "%s %s", size(p.Bytes), person(p.ID, p.Name))
+		}
+		for i, p := range b.Peers {
+			row(label("  by peer", i), "%s %s", size(p.Bytes), person(p.ID, p.Name))
+		}
+	}
 	for _, f := range st.Forks {
 		row("FORKED", "%s at %d: %s and %s; the feed stops there", f.Feed, f.Sequence, f.Kept, f.Other)
 	}
@@ -176,6 +202,12 @@ func printStatus(w io.Writer, answer []byte) error {
 		row("WARNING", "%s", text)
 	}
 	return tw.Flush()
+}
+
+// bytesOf is api.BytesOf.
+type bytesOf struct {
+	somebody
+	Bytes int64 `json:"bytes"`
 }
 
 // progress is replicate.Progress.

@@ -96,6 +96,9 @@ func printRow(w io.Writer, item []byte) error {
 	return err
 }
 
+// size is a number of bytes: "1.5 MiB".
+func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
+
 // count is a number of things: "1 feed", "2,000 feeds".
 func count(n int64, thing string) string {
 	if n == 1 {

@@ -72,7 +72,7 @@ A feed ID is @...=.ed25519, a MSGID %...=.sha256; the ssb: URIs of both are take
 		c.inviteCommand(), c.roomsCommand(), c.aliasCommand(),
 		c.postCommand(), c.publishCommand(), c.followCommand(), c.unfollowCommand(), c.blockCommand(),
 		c.connectCommand(), c.timelineCommand(), c.feedCommand(), c.getCommand(), c.waitCommand(),
-		c.importCommand(), c.exportCommand(),
+		c.importCommand(), c.exportCommand(), c.blobCommand(),
 	)
 	for _, cmd := range root.Commands() {
 		for _, cmd := range append(cmd.Commands(), cmd) {

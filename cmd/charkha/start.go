@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/lmittmann/tint"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -31,6 +34,9 @@ func (c *cli) startCommand() *cobra.Command {
 		newFeed, logJSON bool
 		noLAN, check     bool
 		level            slog.Level
+		blobBudget       byteSize = 2 << 30
+		blobMax          byteSize = 5 << 20
+		blobAuto         byteSize = 5 << 20
 	)
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -51,10 +57,17 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level), LAN: !noLAN, Interfaces: interfaces,
 				// Of several nodes on one computer the first has the usual port, and the others are none the worse.
 				WS: ws, WSOptional: !cmd.Flags().Changed("ws"),
+				BlobBudget: int64(blobBudget), BlobMax: int64(blobMax), BlobAuto: int64(blobAuto),
 			}
 			// All is looked at before the node makes its key and its folders.
 			if hops < 0 {
 				return set.bad("hops", fmt.Errorf("%d: must be 0 or more", hops))
+			}
+			if blobMax < 1 || blobMax > 1<<30 {
+				return set.bad("blob-max", fmt.Errorf("%s: must be from 1B to 1GiB", &blobMax))
+			}
+			if blobAuto == 0 {
+				cfg.BlobAuto = -1
 			}
 			if network != "" {
 				key, err := parseKey(network)
@@ -103,6 +116,9 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	f.StringArrayVar(&masters, "master", nil, "id of a key whose holder may do everything here, over the network too; may be given several times")
 	f.StringArrayVar(&connect, "connect", nil, "multiserver address of a peer to keep dialling, net:HOST:PORT~shs:KEY; may be given several times")
 	f.IntVar(&hops, "hops", 2, "whose feeds are fetched: 0 mine, 1 those I follow, 2 those they follow, ...")
+	f.Var(&blobBudget, "blob-budget", "how much room the blobs of others may take, such as 500MB or 2GiB; 0: no limit. When it is full, those of people far away leave first, and then those opened longest ago")
+	f.Var(&blobMax, "blob-max", "largest blob that is taken, up to 1GiB; other SSB programs take 5MiB")
+	f.Var(&blobAuto, "blob-auto", "largest blob that is fetched because somebody in range links it; larger ones are when they are asked for, and 0 is none")
 	f.StringVar(&network, "network-key", "", "key of the network, 32 bytes in base64 (default: the public network's)")
 	f.StringVar(&hmac, "hmac-key", "", "key that the network's messages are signed with, 32 bytes in base64 (default: none)")
 	f.BoolVar(&newFeed, "new-feed", false, "this key never published anywhere: let it, without fetching its feed first")
@@ -115,6 +131,21 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	_ = cmd.RegisterFlagCompletionFunc("log-level", levels) // fails for a flag that is not there
 	return cmd
 }
+
+// byteSize is a flag's number of bytes: "500MB", "2GiB", or plain bytes.
+type byteSize int64
+
+func (b *byteSize) Set(text string) error {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n > math.MaxInt64 {
+		return errors.New("must be a number of bytes such as 5242880, 500MB or 2GiB")
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+func (b *byteSize) String() string { return strings.ReplaceAll(humanize.IBytes(uint64(*b)), " ", "") }
+func (*byteSize) Type() string     { return "size" }
 
 func parseKey(text string) (*[32]byte, error) {
 	key, err := base64.StdEncoding.DecodeString(text)
