@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/google/go-cmp/cmp"
@@ -124,21 +125,23 @@ func TestFaultMatrix(t *testing.T) {
 func TestLargeViewsFollowASyncLater(t *testing.T) {
 	t.Parallel()
 	for _, asked := range []bool{false, true} {
-		t.Run(fmt.Sprint("asked ", asked), func(t *testing.T) {
-			t.Parallel()
-			testSync(t, asked)
-		})
+		for _, pause := range []time.Duration{time.Nanosecond, time.Minute} {
+			t.Run(fmt.Sprint("asked ", asked, " pause ", pause), func(t *testing.T) {
+				t.Parallel()
+				testSync(t, asked, pause)
+			})
+		}
 	}
 }
 
-func testSync(t *testing.T, asked bool) {
+func testSync(t *testing.T, asked bool, pause time.Duration) {
 	l := openLog(t)
 	raws := mixed(t, 11, 3000)
 	store(t, l, raws[:2000]...)
 	var mu sync.Mutex
 	alone := map[string]bool{} // views that were written while another one was elsewhere
 	var x *Index
-	x, err := Open(Options{Dir: t.TempDir(), Log: l, Self: key(0).ID(), Hops: 2, batch: 20, bulk: 1e-9, fault: func(views string, done bool) error {
+	x, err := Open(Options{Dir: t.TempDir(), Log: l, Self: key(0).ID(), Hops: 2, batch: 20, bulk: 1e-9, pause: pause, fault: func(views string, done bool) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if x != nil && !done {

@@ -44,6 +44,8 @@ type Options struct {
 	batch int
 	// bulk is how many messages arrive in a second when it is a sync. 0: 2000.
 	bulk float64
+	// pause is how long the large views rest wholly in a sync. 0: 30 seconds.
+	pause time.Duration
 }
 
 // Index answers what the feeds mean. Its methods may be used by many goroutines at once, Open and Close apart.
@@ -184,6 +186,9 @@ func Open(o Options) (*Index, error) {
 	}
 	if o.bulk == 0 {
 		o.bulk = bulkRate
+	}
+	if o.pause == 0 {
+		o.pause = bulkPause
 	}
 	if o.batch == 0 {
 		o.batch = batchMost
@@ -720,7 +725,7 @@ func (x *Index) catchUp(ctx context.Context, views []*follower, at log.Offset) (
 	p, other, began := &piece{}, &piece{}, time.Now()
 	large := kindsOf(views) == nil
 	for {
-		for large && x.bulk() && time.Since(began) < bulkPause {
+		for large && x.bulk() && time.Since(began) < x.o.pause {
 			if err := rest(ctx, paceEvery); err != nil {
 				return err
 			}
