@@ -150,7 +150,7 @@ func measure(args []string) error {
 	f.IntVar(&big, "big", 1_000_000, "messages of the large log; 0 leaves those rows out")
 	f.IntVar(&indexed, "index-messages", 100_000, "messages of the rows of the local API and its indexes")
 	f.IntVar(&r.runs, "runs", 3, "how often each thing is measured; medians are told")
-	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, live, publish, reconnect, index")
+	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, live, publish, reconnect, blobs, index")
 	f.StringVar(&out, "out", "bench/RESULTS.md", "the file that is written; empty: none")
 	f.StringVar(&r.dir, "dir", filepath.Join(os.TempDir(), "charkha-bench"), "where data and stores are made; generated data stays there")
 	if err := f.Parse(args); err != nil {
@@ -194,6 +194,7 @@ func measure(args []string) error {
 		{"feed", r.feed},
 		{"live", r.live},
 		{"reconnect", r.reconnect},
+		{"blobs", r.blobs},
 		{"big", func() error {
 			if big == 0 {
 				return nil

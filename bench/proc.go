@@ -136,10 +136,12 @@ type charkha struct {
 	ready   time.Duration // from the start of the process to its first answer
 }
 
-func startCharkha(bin, dir string) (*charkha, error) {
+// startCharkha starts a node; args are more flags.
+func startCharkha(bin, dir string, args ...string) (*charkha, error) {
 	c := &charkha{dir: dir, bin: bin}
 	began := time.Now()
-	out, err := c.start(exec.Command(bin, "start", "--path", dir, "--listen", "net:127.0.0.1:0", "--network-key", network, "--no-lan", "--hops", "1"), dir+".log")
+	args = append([]string{"start", "--path", dir, "--listen", "net:127.0.0.1:0", "--network-key", network, "--no-lan", "--hops", "1"}, args...)
+	out, err := c.start(exec.Command(bin, args...), dir+".log")
 	if err != nil {
 		return nil, err
 	}
