@@ -545,7 +545,7 @@ func TestReadingBackwards(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, b := &writer{k: key(60)}, &writer{k: key(61)}
-	for range 12 {
+	for range recentSize/250 + 4 { // more than is kept in memory
 		appendAll(t, l, a.many(t, 150)...)
 		appendAll(t, l, b.many(t, 100)...)
 	}

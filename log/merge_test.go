@@ -286,3 +286,60 @@ func walTables(t testing.TB, l *Log) bool {
 	}
 	return oldest < newest
 }
+
+// Starts that leave logs of all sizes, closed or killed, while others are merged and read: all messages stay, and the files are few.
+func TestMergeOfAllSizes(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	dir, most := t.TempDir(), 0
+	raws := generate(t, 8000, 40)
+	want := len(raws)
+	for len(raws) > 0 {
+		l, err := Open(Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := min(len(raws), 1+rng.IntN(1<<rng.IntN(11)))
+		for _, r := range appendAll(t, l, raws[:n]...) {
+			if r.Status != Stored && r.Status != Duplicate { // a kill leaves all: the system has it
+				t.Fatalf("%s: %v", r.Status, r.Err)
+			}
+		}
+		raws = raws[n:]
+		read := 0
+		for _, err := range l.Arrivals(0, rng.IntN(2) == 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read++; read > 500 {
+				break
+			}
+		}
+		if rng.IntN(3) == 0 {
+			l.merger.done.Wait()
+		}
+		killed := ""
+		if rng.IntN(8) == 0 {
+			killed = copyStore(t, dir)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if killed != "" {
+			dir = killed
+		}
+		most = max(most, len(valueLogs(t, dir)))
+	}
+	l := open(t, Options{Dir: dir})
+	l.merger.done.Wait()
+	checkStore(t, l)
+	if n := int(count(l)); n != want {
+		t.Errorf("%d of %d messages", n, want)
+	}
+	t.Logf("at most %d value logs", most)
+	if most > 20 {
+		t.Errorf("%d value logs", most)
+	}
+}
