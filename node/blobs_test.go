@@ -83,7 +83,7 @@ func TestLinkedBlobsArrive(t *testing.T) {
 	publish(t, hers, fmt.Sprintf(`{"type":"post","text":"![look](%s?unbox=x)"}`, text))
 	has(t, bob, image)
 	has(t, bob, text)
-	for id := range map[identity.BlobID]bool{before: true, image: true, text: true} {
+	for _, id := range []identity.BlobID{before, image, text} {
 		if info, _ := bob.blobs.Stat(id); info.Why.Author != alice.ID() || info.Why.Own || info.Why.Peer != alice.ID() {
 			t.Errorf("%+v", info)
 		}
@@ -159,6 +159,34 @@ func TestBlobBudget(t *testing.T) {
 	has(t, bob, small)
 	if _, here := bob.blobs.Stat(large); here {
 		t.Error("more than the node takes was fetched")
+	}
+}
+
+// What is fetched without being asked for has a bound of its own, which may be nothing at all.
+func TestBlobAuto(t *testing.T) {
+	t.Parallel()
+	alice, _ := begin(t, Config{Dir: t.TempDir(), Listen: []string{listen}})
+	hers := local(t, alice)
+	some, _ := begin(t, Config{Dir: t.TempDir(), Hops: 1, BlobAuto: 1000, Connect: alice.Addresses()[:1]})
+	none, _ := begin(t, Config{Dir: t.TempDir(), Hops: 1, BlobAuto: -1, Connect: alice.Addresses()[:1]})
+	for _, n := range []*Node{some, none} {
+		follow(t, local(t, n), alice.ID())
+	}
+	large, small := add(t, hers, strings.Repeat("x", 1001)), add(t, hers, strings.Repeat("x", 1000))
+	for _, id := range []identity.BlobID{large, small} {
+		publish(t, hers, fmt.Sprintf(`{"type":"post","text":"","mentions":[{"link":%q}]}`, id))
+	}
+	has(t, some, small)
+	for id, n := range map[identity.BlobID]*Node{large: some, small: none} {
+		if _, here := n.blobs.Stat(id); here {
+			t.Error("fetched, and nobody asked for it")
+		}
+		if answer, err := local(t, n).Async(t.Context(), "blobs.want", id); string(answer) != "true" || err != nil {
+			t.Errorf("asked for: %s %v", answer, err)
+		}
+	}
+	if wants := none.network.BlobWants(); len(wants) != 0 {
+		t.Errorf("%+v", wants)
 	}
 }
 
