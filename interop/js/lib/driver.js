@@ -216,6 +216,8 @@ function blobs (c, sbot) {
       }
       return ids
     },
+    // addBytes(base64) adds one blob and returns its id.
+    addBytes: (base64) => call((cb) => pull(pull.once(Buffer.from(base64, 'base64')), sbot.blobs.add(cb))),
     // wantBlobs(ids) wants them and does not wait.
     wantBlobs: (ids) => { for (const id of ids) sbot.blobs.want(id, () => {}) },
     pushBlob: (id) => call(sbot.blobs.push, id),
