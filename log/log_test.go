@@ -619,7 +619,7 @@ func TestFollowFromBehind(t *testing.T) {
 	l := open(t, Options{})
 	a, b := &writer{k: key(1)}, &writer{k: key(2)}
 	n := 0
-	for range 30 {
+	for range recentSize/130 + 10 {
 		var raws [][]byte
 		for i := range 100 {
 			raws = append(raws, a.next(t, "a"))
