@@ -3,10 +3,10 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"strings"
 
 	"charkha/identity"
@@ -31,7 +31,7 @@ func (a *API) queries() []muxrpc.Method {
 	return []muxrpc.Method{
 		{Name: "query.read", Kind: muxrpc.Source, Doc: "messages through map-filter-reduce, opened where they are for us", Args: read(stages), Stream: a.queryRead},
 		{Name: "query.explain", Kind: muxrpc.Sync, Doc: "how query.read would be answered: {scan, index, gte, lte, live, old, sync}", Args: read(stages), Call: a.queryExplain},
-		{Name: "backlinks.read", Kind: muxrpc.Source, Doc: "the messages that refer to a message, feed, blob or #hashtag, with dest and rts", Args: read("[{$filter: {dest}}], and further stages",
+		{Name: "backlinks.read", Kind: muxrpc.Source, Doc: "the messages that refer to a message, feed, blob or #hashtag, with dest and rts", Args: read("[{$filter: {dest}}], and further stages; without a dest, or with one of a kind, a row of each reference",
 			may("index", "string", "the order: DTA by the time that they claim, DTS by arrival")), Stream: a.backlinksRead},
 		{Name: "private.read", Kind: muxrpc.Source, Doc: "the private messages that are for us, through map-filter-reduce", Args: read(stages), Stream: a.privateRead},
 		{Name: "links2.read", Kind: muxrpc.Source, Doc: "references as {source, rel, dest, ts} through map-filter-reduce", Args: read(stages), Stream: a.links2Read},
@@ -220,10 +220,6 @@ func (a *API) backlinksRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.
 	if err != nil {
 		return err
 	}
-	dest, ok := q.Constraint("dest").Text()
-	if !ok {
-		return errors.New("backlinks.read: the query must begin with a $filter that names a dest: [{\"$filter\": {\"dest\": ID}}]")
-	}
 	ask, _ := plan(q)
 	switch o.Index {
 	case "DTA", "TDT":
@@ -237,6 +233,10 @@ func (a *API) backlinksRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.
 		//lint:ignore ST1005 the text is that of npm ssb-backlinks
 		return fmt.Errorf("Invalid index: %s", o.Index)
 	}
+	dest, ok := q.Constraint("dest").Text()
+	if !ok {
+		return a.allBacklinks(ctx, s, o, q, ask)
+	}
 	refers := index.Refers(dest)
 	if len(dest) > 0 && dest[0] == '#' {
 		refers = index.Or(refers, index.Tagged(dest))
@@ -244,6 +244,30 @@ func (a *API) backlinksRead(ctx context.Context, req *muxrpc.Request, s *muxrpc.
 	ask.Where = index.And(ask.Where, refers.Private(true))
 	return a.run(ctx, s, o, q, ask, func(m log.Message) []json.RawMessage {
 		return []json.RawMessage{withFields(a.shown(m, true), "dest", dest, "rts", index.PointOf(&m).Time)}
+	})
+}
+
+// allBacklinks makes a row of each reference, when no single dest is asked for: npm patchcore counts the messages of channels by
+// {dest: {$prefix: "#"}}.
+func (a *API) allBacklinks(ctx context.Context, s *muxrpc.Stream, o queryOptions, q *mfr.Query, ask index.Query) error {
+	prefix := q.Constraint("dest").Prefix
+	ask.Where = index.And(ask.Where, index.Or(index.Not(index.Boxed()), index.Opened()))
+	return a.run(ctx, s, o, q, ask, func(m log.Message) (rows []json.RawMessage) {
+		content := m.Content()
+		if opened, ok := Unbox(&m, a.Key); ok {
+			content = opened
+		}
+		var shown []byte
+		for _, dest := range index.Destinations(content) {
+			if !strings.HasPrefix(dest, prefix) {
+				continue
+			}
+			if shown == nil {
+				shown = a.shown(m, true)
+			}
+			rows = append(rows, withFields(slices.Clone(shown), "dest", dest, "rts", index.PointOf(&m).Time))
+		}
+		return rows
 	})
 }
 

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -76,6 +77,37 @@ func (v *links) add(_ *badger.Txn, m *message) error {
 		}
 	})
 	return nil
+}
+
+// Destinations lists what a content refers to, each once, as Refers finds it; hashtags and channels as NormalizeChannel makes them,
+// with "#". They are the first 200.
+func Destinations(content []byte) (all []string) {
+	var scan textScanner
+	var term []byte
+	scan.each(content, func(in []frame, text []byte) {
+		if len(all) == linksMost || len(in) == 0 || len(text) < 2 {
+			return
+		}
+		dest := ""
+		if string(in[0].key) == "channel" {
+			dest = NormalizeChannel(unquote(text))
+		}
+		switch {
+		case dest != "":
+			dest = "#" + dest
+		default:
+			if term = appendDest(term[:0], text); len(term) == 0 {
+				return
+			}
+			if dest = unquote(text); dest[0] == '#' {
+				dest = "#" + NormalizeChannel(dest)
+			}
+		}
+		if !slices.Contains(all, dest) {
+			all = append(all, dest)
+		}
+	})
+	return all
 }
 
 // linkForm is how a reference is written that stands so deep.
