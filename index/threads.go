@@ -189,10 +189,14 @@ func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blo
 			t.Replies = int(roots + forks)
 			return err
 		}
+		// Without Where and Behind this post is the latest: it comes first.
+		exact := q.Where.kind != 0 || q.Behind != nil
 		forked := map[log.Offset]bool{}
 		cols := x.columns(txn)
-		err := eachPlace(cols, of(setForked), func(p place) { forked[p.at] = true })
-		t.Latest = PointOf(&t.Root)
+		if exact {
+			t.Latest = PointOf(&t.Root)
+			err = eachPlace(cols, of(setForked), func(p place) { forked[p.at] = true })
+		}
 		for _, kind := range []byte{setRoot, setFork} {
 			if err == nil {
 				err = eachPlace(cols, of(kind), func(p place) {
@@ -200,10 +204,8 @@ func (x *Index) threadOf(r row, q ThreadQuery, seen map[identity.MsgID]bool, blo
 						return
 					}
 					t.Replies++
-					if at := (Point{p.time, p.at}); kind == setFork || !forked[p.at] {
-						if at.compare(t.Latest) > 0 {
-							t.Latest = at
-						}
+					if at := (Point{p.time, p.at}); exact && (kind == setFork || !forked[p.at]) && at.compare(t.Latest) > 0 {
+						t.Latest = at
 					}
 				})
 			}
