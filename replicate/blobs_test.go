@@ -33,7 +33,7 @@ type blobNode struct {
 }
 
 // startBlobs starts a node that keeps blobs of up to most bytes; 0: 5 MiB.
-func startBlobs(t *testing.T, n byte, most int64, o nodeOptions) *blobNode {
+func startBlobs(t testing.TB, n byte, most int64, o nodeOptions) *blobNode {
 	t.Helper()
 	if o.dir == "" {
 		o.dir = t.TempDir()

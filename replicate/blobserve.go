@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,6 +104,68 @@ func (p *pacer) take(now time.Time, n int) time.Duration {
 	return wait
 }
 
+// sliceTurns has the slices that a peer asks for of one blob sent one after the other, the first bytes first, so that they arrive in an order in
+// which they can be hashed as they come.
+type sliceTurns struct {
+	mu    sync.Mutex
+	blobs map[identity.BlobID][]*slice // that are being sent; the slices that wait
+}
+
+type slice struct {
+	from int64
+	turn chan struct{}
+}
+
+// wait waits for the turn of a slice. done must be called then.
+func (q *sliceTurns) wait(ctx context.Context, id identity.BlobID, from int64) (done func(), err error) {
+	q.mu.Lock()
+	waiting, busy := q.blobs[id]
+	if !busy {
+		if q.blobs == nil {
+			q.blobs = map[identity.BlobID][]*slice{}
+		}
+		q.blobs[id] = nil
+		q.mu.Unlock()
+		return func() { q.next(id) }, nil
+	}
+	s := &slice{from, make(chan struct{})}
+	q.blobs[id] = append(waiting, s)
+	q.mu.Unlock()
+	select {
+	case <-s.turn:
+		return func() { q.next(id) }, nil
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	at := slices.Index(q.blobs[id], s)
+	if at >= 0 {
+		q.blobs[id] = slices.Delete(q.blobs[id], at, at+1)
+	}
+	q.mu.Unlock()
+	if at < 0 {
+		q.next(id) // its turn had come meanwhile
+	}
+	return nil, ctx.Err()
+}
+
+// next gives the turn to the slice with the first bytes.
+func (q *sliceTurns) next(id identity.BlobID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	first := -1
+	for i, s := range q.blobs[id] {
+		if first < 0 || s.from < q.blobs[id][first].from {
+			first = i
+		}
+	}
+	if first < 0 {
+		delete(q.blobs, id)
+		return
+	}
+	close(q.blobs[id][first].turn)
+	q.blobs[id] = slices.Delete(q.blobs[id], first, first+1)
+}
+
 // blobArgs is the argument of get and getSlice.
 type blobArgs struct {
 	id         identity.BlobID
@@ -180,6 +243,13 @@ func (x *blobs) serve(ctx context.Context, req *muxrpc.Request, stream *muxrpc.S
 	}
 	if a.id == emptyBlob {
 		return nil
+	}
+	if a.start != nil {
+		done, err := s.slices.wait(ctx, a.id, int64(max(0, min(*a.start, 1<<40))))
+		if err != nil {
+			return nil
+		}
+		defer done()
 	}
 	select {
 	case s.serving <- struct{}{}:

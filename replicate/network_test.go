@@ -73,7 +73,7 @@ var testNetwork = [32]byte{1, 2, 3}
 // testNode is a Network with a log, on loopback.
 type testNode struct {
 	*Network
-	t     *testing.T
+	t     testing.TB
 	key   identity.KeyPair
 	id    identity.ID
 	log   *log.Log
@@ -91,7 +91,7 @@ type nodeOptions struct {
 	set   func(*Options)
 }
 
-func startNode(t *testing.T, n byte, graph *fakeGraph, o nodeOptions) *testNode {
+func startNode(t testing.TB, n byte, graph *fakeGraph, o nodeOptions) *testNode {
 	t.Helper()
 	if o.dir == "" {
 		o.dir = t.TempDir()
@@ -155,7 +155,7 @@ func startNode(t *testing.T, n byte, graph *fakeGraph, o nodeOptions) *testNode 
 }
 
 type testWriter struct {
-	t  *testing.T
+	t  testing.TB
 	id identity.ID
 }
 

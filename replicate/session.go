@@ -37,6 +37,7 @@ type session struct {
 	serving  chan struct{} // holds one for each blob that is being sent
 	blobTurn chan struct{} // holds one while a chunk of a blob is being sent
 	blobPace pacer         // of whose turn it is
+	slices   sliceTurns    // of blobs that are being sent
 
 	mu      sync.Mutex
 	room    *roomState    // nil: not a room, as far as we know

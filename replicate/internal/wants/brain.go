@@ -39,6 +39,7 @@ const (
 	maxHavers      = 16
 	maxAskers      = 8
 
+	maxJobs      = 64
 	maxOuts      = 64
 	maxPeerOuts  = 8
 	maxPeerBytes = 4 << 20 // and less of slow ones

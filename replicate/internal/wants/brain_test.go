@@ -114,6 +114,9 @@ func (x *bench) check() {
 			x.t.Fatal("told of without reason")
 		}
 	}
+	if len(b.jobs) > maxJobs {
+		x.t.Fatalf("%d jobs", len(b.jobs))
+	}
 	for _, j := range b.jobs {
 		done, busy := 0, 0
 		for _, s := range j.state {
@@ -748,6 +751,31 @@ func TestRate(t *testing.T) {
 	if took := x.now.Sub(began).Seconds(); took < float64(asked)/100_000-2 || took > float64(asked)/100_000+2 {
 		t.Errorf("%d bytes took %v s", asked, took)
 	}
+}
+
+// A disk that is slow to store what came holds up the fetching of more.
+func TestJobs(t *testing.T) {
+	x := newBench(t, Options{})
+	x.connect(1)
+	for i := range 3 * maxJobs {
+		x.Want(x.now, blobID(i), false)
+		x.heard(1, Entry{blobID(i), 100})
+	}
+	var commits []Action
+	for range 3 * maxJobs {
+		for _, a := range x.next() {
+			if a.Act == Get {
+				x.give(a)
+			} else {
+				commits = append(commits, a)
+			}
+		}
+	}
+	if len(commits) != maxJobs {
+		t.Errorf("%d blobs wait to be stored", len(commits))
+	}
+	x.commit(commits[0], OK)
+	x.only(Get)
 }
 
 // Each table keeps its bound, whatever peers say.

@@ -32,6 +32,7 @@
 //	what a peer asked    4096, 65536 in all     the peer's own oldest goes; in all, the oldest of the peer with the most
 //	answers to a peer    1024   no more is heard from it until it has read some (Room)
 //	who has a wanted blob  16   who failed gives way; others are asked again when all have failed
+//	blobs being fetched    64, those included that are being checked and stored
 //	pieces under way       64, 8 a peer, 4 MiB a peer, 32 MiB in all
 //
 // What all peers are told is one list with a place in it for each peer: a peer that does not read costs nothing but that place.

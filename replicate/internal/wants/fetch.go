@@ -263,6 +263,9 @@ func (p *peer) measure(now time.Time) {
 
 // begin makes a job for a want, if somebody may be asked.
 func (b *Brain) begin(now time.Time, w *want) bool {
+	if len(b.jobs) >= maxJobs {
+		return false
+	}
 	h := b.choose(now, w, func(h *have) bool { return b.fits(h.p, min(h.size, leastPiece)) })
 	if h == nil {
 		return false
