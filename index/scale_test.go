@@ -225,6 +225,20 @@ func BenchmarkScaleQuery(b *testing.B) {
 		}
 		return nil
 	})
+	run("newest 50 threads with a hashtag", func(i int) error {
+		tag := strings.Fields("gardening ssb solarpunk music")[i%4]
+		n := 0
+		for _, err := range x.Threads(ThreadQuery{Limit: 50, Where: Tagged(tag)}) {
+			if err != nil {
+				return err
+			}
+			n++
+		}
+		if n != 50 {
+			return fmt.Errorf("%d threads", n)
+		}
+		return nil
+	})
 	big := biggestThread(b, x.Index)
 	posts, _, err := x.Thread(big, false, 0)
 	if err != nil {
