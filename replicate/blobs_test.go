@@ -427,11 +427,9 @@ type blobPeer struct {
 	give func(ctx context.Context, r getRequest, s *muxrpc.Stream) error
 
 	mu    sync.Mutex
-	says  []string // bodies on createWants
-	news  chan struct{}
-	gets  []getRequest
-	sizes map[identity.BlobID]int64 // what it says to have when it hears a want; nil: of b
-	heard int
+	says []string // bodies on createWants
+	news chan struct{}
+	gets []getRequest
 }
 
 type getRequest struct {
@@ -515,10 +513,7 @@ func TestVectorBlobCalls(t *testing.T) {
 		Flags     byte
 		Req       int32
 	}
-	var packets []packet
-	for _, p := range vectors.JSON[struct{ Packets []packet }](t, "muxrpc-transcripts", "calls.json").Packets {
-		packets = append(packets, p)
-	}
+	packets := vectors.JSON[struct{ Packets []packet }](t, "muxrpc-transcripts", "calls.json").Packets
 	answer := func(req int32) string {
 		for _, p := range packets {
 			if p.Dir == "recv" && p.Req == -req {

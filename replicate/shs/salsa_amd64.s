@@ -1,0 +1,191 @@
+//go:build !purego
+
+#include "textflag.h"
+
+// Eight blocks of Salsa20 at once, as 16 vectors of one word of each block. Words 0 to 13 are in Y0 to Y13, 14 and 15 in memory.
+
+#define W14 0(SP)
+#define W15 32(SP)
+
+// STEP: b ^= (a + d) <<< k
+#define ROTATE(k, b) \
+	VPSLLD $k, Y14, Y15;      \
+	VPSRLD $(32-k), Y14, Y14; \
+	VPXOR  Y15, b, b;         \
+	VPXOR  Y14, b, b
+
+#define STEP(a, d, b, k) \
+	VPADDD a, d, Y14; \
+	ROTATE(k, b)
+
+// STEPM is STEP where b is in memory.
+#define STEPM(a, d, b, k) \
+	VPADDD  a, d, Y14;        \
+	VPSLLD  $k, Y14, Y15;     \
+	VPSRLD  $(32-k), Y14, Y14; \
+	VPXOR   b, Y15, Y15;      \
+	VPXOR   Y14, Y15, Y15;    \
+	VMOVDQU Y15, b
+
+// func xor8(dst, src *byte, state *[16][8]uint32)
+TEXT ·xor8(SB), 0, $256-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ state+16(FP), DX
+
+	VMOVDQU (14*32)(DX), Y0
+	VMOVDQU Y0, W14
+	VMOVDQU (15*32)(DX), Y0
+	VMOVDQU Y0, W15
+	VMOVDQU (0*32)(DX), Y0
+	VMOVDQU (1*32)(DX), Y1
+	VMOVDQU (2*32)(DX), Y2
+	VMOVDQU (3*32)(DX), Y3
+	VMOVDQU (4*32)(DX), Y4
+	VMOVDQU (5*32)(DX), Y5
+	VMOVDQU (6*32)(DX), Y6
+	VMOVDQU (7*32)(DX), Y7
+	VMOVDQU (8*32)(DX), Y8
+	VMOVDQU (9*32)(DX), Y9
+	VMOVDQU (10*32)(DX), Y10
+	VMOVDQU (11*32)(DX), Y11
+	VMOVDQU (12*32)(DX), Y12
+	VMOVDQU (13*32)(DX), Y13
+
+	MOVQ $10, CX
+
+rounds:
+	// columns
+	STEP(Y0, Y12, Y4, 7)
+	STEP(Y5, Y1, Y9, 7)
+	STEPM(Y10, Y6, W14, 7)
+	STEP(W15, Y11, Y3, 7)
+
+	STEP(Y4, Y0, Y8, 9)
+	STEP(Y9, Y5, Y13, 9)
+	STEP(W14, Y10, Y2, 9)
+	STEP(W15, Y3, Y7, 9)
+
+	STEP(Y8, Y4, Y12, 13)
+	STEP(Y13, Y9, Y1, 13)
+	STEP(W14, Y2, Y6, 13)
+	STEP(Y7, Y3, Y11, 13)
+
+	STEP(Y12, Y8, Y0, 18)
+	STEP(Y1, Y13, Y5, 18)
+	STEP(Y6, Y2, Y10, 18)
+	STEPM(Y11, Y7, W15, 18)
+
+	// rows
+	STEP(Y0, Y3, Y1, 7)
+	STEP(Y5, Y4, Y6, 7)
+	STEP(Y10, Y9, Y11, 7)
+	VMOVDQU W14, Y14
+	STEP(W15, Y14, Y12, 7)
+
+	STEP(Y1, Y0, Y2, 9)
+	STEP(Y6, Y5, Y7, 9)
+	STEP(Y11, Y10, Y8, 9)
+	STEP(W15, Y12, Y13, 9)
+
+	STEP(Y2, Y1, Y3, 13)
+	STEP(Y7, Y6, Y4, 13)
+	STEP(Y8, Y11, Y9, 13)
+	STEPM(Y13, Y12, W14, 13)
+
+	STEP(Y3, Y2, Y0, 18)
+	STEP(Y4, Y7, Y5, 18)
+	STEP(Y9, Y8, Y10, 18)
+	STEPM(W14, Y13, W15, 18)
+
+	SUBQ $1, CX
+	JNZ  rounds
+
+	VPADDD  (0*32)(DX), Y0, Y0
+	VPADDD  (1*32)(DX), Y1, Y1
+	VPADDD  (2*32)(DX), Y2, Y2
+	VPADDD  (3*32)(DX), Y3, Y3
+	VPADDD  (4*32)(DX), Y4, Y4
+	VPADDD  (5*32)(DX), Y5, Y5
+	VPADDD  (6*32)(DX), Y6, Y6
+	VPADDD  (7*32)(DX), Y7, Y7
+	VPADDD  (8*32)(DX), Y8, Y8
+	VPADDD  (9*32)(DX), Y9, Y9
+	VPADDD  (10*32)(DX), Y10, Y10
+	VPADDD  (11*32)(DX), Y11, Y11
+	VPADDD  (12*32)(DX), Y12, Y12
+	VPADDD  (13*32)(DX), Y13, Y13
+	VMOVDQU Y8, 64(SP)
+	VMOVDQU Y9, 96(SP)
+	VMOVDQU Y10, 128(SP)
+	VMOVDQU Y11, 160(SP)
+	VMOVDQU Y12, 192(SP)
+	VMOVDQU Y13, 224(SP)
+	XORQ    BX, BX
+
+	// Words 0 to 7 of each block, then words 8 to 15: rows become columns.
+half:
+	VPUNPCKLDQ Y1, Y0, Y8
+	VPUNPCKHDQ Y1, Y0, Y9
+	VPUNPCKLDQ Y3, Y2, Y10
+	VPUNPCKHDQ Y3, Y2, Y11
+	VPUNPCKLDQ Y5, Y4, Y12
+	VPUNPCKHDQ Y5, Y4, Y13
+	VPUNPCKLDQ Y7, Y6, Y14
+	VPUNPCKHDQ Y7, Y6, Y15
+
+	VPUNPCKLQDQ Y10, Y8, Y0
+	VPUNPCKHQDQ Y10, Y8, Y1
+	VPUNPCKLQDQ Y11, Y9, Y2
+	VPUNPCKHQDQ Y11, Y9, Y3
+	VPUNPCKLQDQ Y14, Y12, Y4
+	VPUNPCKHQDQ Y14, Y12, Y5
+	VPUNPCKLQDQ Y15, Y13, Y6
+	VPUNPCKHQDQ Y15, Y13, Y7
+
+	VPERM2I128 $0x20, Y4, Y0, Y8
+	VPERM2I128 $0x20, Y5, Y1, Y9
+	VPERM2I128 $0x20, Y6, Y2, Y10
+	VPERM2I128 $0x20, Y7, Y3, Y11
+	VPERM2I128 $0x31, Y4, Y0, Y12
+	VPERM2I128 $0x31, Y5, Y1, Y13
+	VPERM2I128 $0x31, Y6, Y2, Y14
+	VPERM2I128 $0x31, Y7, Y3, Y15
+
+	VPXOR   (0*64)(SI), Y8, Y8
+	VPXOR   (1*64)(SI), Y9, Y9
+	VPXOR   (2*64)(SI), Y10, Y10
+	VPXOR   (3*64)(SI), Y11, Y11
+	VPXOR   (4*64)(SI), Y12, Y12
+	VPXOR   (5*64)(SI), Y13, Y13
+	VPXOR   (6*64)(SI), Y14, Y14
+	VPXOR   (7*64)(SI), Y15, Y15
+	VMOVDQU Y8, (0*64)(DI)
+	VMOVDQU Y9, (1*64)(DI)
+	VMOVDQU Y10, (2*64)(DI)
+	VMOVDQU Y11, (3*64)(DI)
+	VMOVDQU Y12, (4*64)(DI)
+	VMOVDQU Y13, (5*64)(DI)
+	VMOVDQU Y14, (6*64)(DI)
+	VMOVDQU Y15, (7*64)(DI)
+
+	CMPQ BX, $0
+	JNE  end
+	MOVQ $1, BX
+	ADDQ $32, SI
+	ADDQ $32, DI
+	VMOVDQU 64(SP), Y0
+	VMOVDQU 96(SP), Y1
+	VMOVDQU 128(SP), Y2
+	VMOVDQU 160(SP), Y3
+	VMOVDQU 192(SP), Y4
+	VMOVDQU 224(SP), Y5
+	VMOVDQU W14, Y6
+	VMOVDQU W15, Y7
+	VPADDD  (14*32)(DX), Y6, Y6
+	VPADDD  (15*32)(DX), Y7, Y7
+	JMP     half
+
+end:
+	VZEROUPPER
+	RET
