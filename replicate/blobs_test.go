@@ -426,7 +426,7 @@ type blobPeer struct {
 	b    []byte // the blob that it has
 	give func(ctx context.Context, r getRequest, s *muxrpc.Stream) error
 
-	mu    sync.Mutex
+	mu   sync.Mutex
 	says []string // bodies on createWants
 	news chan struct{}
 	gets []getRequest
