@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -256,6 +257,7 @@ func (l *Log) Arrivals(from Offset, reverse bool) iter.Seq2[Message, error] {
 // arrivals yields the messages from..end. It reports whether the caller wants more.
 func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 	buf := make([]Message, 0, feedChunk)
+	together := 1
 	for from < end {
 		// What came last is in memory.
 		if buf = l.fromRecent(buf[:0], from, end); len(buf) > 0 {
@@ -275,6 +277,7 @@ func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 			return true
 		}
 		last := runs[len(runs)-1].end()
+		wanted := runs[:0]
 		for _, r := range runs {
 			if r.end() <= from {
 				continue
@@ -286,9 +289,10 @@ func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 				break
 			}
 			r.count = min(r.count, int64(end-r.first))
-			if !l.yieldRun(r, false, yield) {
-				return false
-			}
+			wanted = append(wanted, r)
+		}
+		if !l.yieldRuns(wanted, false, &together, yield) {
+			return false
 		}
 		from = last
 	}
@@ -297,6 +301,7 @@ func (l *Log) arrivals(from, end Offset, yield func(Message, error) bool) bool {
 
 func (l *Log) arrivalsDown(end Offset, yield func(Message, error) bool) {
 	var buf []Message
+	together := 1
 	for end > 0 {
 		// What came last is in memory.
 		if buf == nil {
@@ -319,23 +324,88 @@ func (l *Log) arrivalsDown(end Offset, yield func(Message, error) bool) {
 		if len(runs) == 0 {
 			return
 		}
-		for i := len(runs) - 1; i >= 0; i-- {
-			r := runs[i]
-			if r.first >= end {
-				continue
+		next := runs[0].first
+		for len(runs) > 0 && runs[len(runs)-1].first >= end {
+			runs = runs[:len(runs)-1]
+		}
+		if n := len(runs); n > 0 {
+			runs[n-1].count = min(runs[n-1].count, int64(end-runs[n-1].first))
+		}
+		slices.Reverse(runs)
+		if !l.yieldRuns(runs, true, &together, func(m Message, err error) bool {
+			if err == nil {
+				l.keepRecent(&m)
 			}
-			r.count = min(r.count, int64(end-r.first))
-			if !l.yieldRun(r, true, func(m Message, err error) bool {
-				if err == nil {
-					l.keepRecent(&m)
-				}
-				return yield(m, err)
-			}) {
-				return
+			return yield(m, err)
+		}) {
+			return
+		}
+		end = next
+	}
+}
+
+// togetherMost is how many short runs are read in one transaction.
+const togetherMost = 32
+
+// yieldRuns yields the messages of runs, in the order of the runs, those of each run from its end if reverse. Short runs are read
+// together: first one, then more, since many a caller wants one message only.
+func (l *Log) yieldRuns(runs []run, reverse bool, together *int, yield func(Message, error) bool) bool {
+	var buf []Message
+	for len(runs) > 0 {
+		n := 0
+		for n < min(*together, len(runs)) && runs[n].count < iterateLeast {
+			n++
+		}
+		*together = min(2**together, togetherMost)
+		if n < 2 {
+			if !l.yieldRun(runs[0], reverse, yield) {
+				return false
+			}
+			runs = runs[1:]
+			continue
+		}
+		var err error
+		buf, err = l.readShort(buf[:0], runs[:n], reverse)
+		for i := range buf {
+			if !yield(buf[i], nil) {
+				return false
 			}
 		}
-		end = runs[0].first
+		if err != nil {
+			return yield(Message{}, err) && false
+		}
+		runs = runs[n:]
 	}
+	return true
+}
+
+// readShort appends the messages of runs that are still there, see yieldRun, up to the first that cannot be read.
+func (l *Log) readShort(dst []Message, runs []run, reverse bool) ([]Message, error) {
+	err := l.view(func(txn *badger.Txn) error {
+		for _, r := range runs {
+			author, ok := l.author(r.author)
+			if !ok {
+				continue
+			}
+			for k := range r.count {
+				if reverse {
+					k = r.count - 1 - k
+				}
+				m, err := readPlace(txn, r.author, author, r.seq+k)
+				if errors.Is(err, ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				if m.offset == r.first+Offset(k) {
+					dst = append(dst, m)
+				}
+			}
+		}
+		return nil
+	})
+	return dst, err
 }
 
 // yieldRun yields the messages of a run that are still there. A run may be a piece of a feed that was cut and came again:
