@@ -47,9 +47,16 @@ func (d disk) create(path string, flag int) (f *os.File, err error) {
 	return f, err
 }
 
+// early is after how many bytes the system is asked to begin writing them to disk: the sync of 50 MiB then takes 5 ms, not 25,
+// because most of them are there.
+const early = 4 << 20
+
 func (d disk) writeAt(f *os.File, p []byte, off int64) error {
 	return d.step("write", f.Name(), func() error {
 		_, err := f.WriteAt(p, off)
+		if from, to := off/early*early, (off+int64(len(p)))/early*early; err == nil && from < to && !d.noSync {
+			writeEarly(f, from, to-from)
+		}
 		return err
 	})
 }
