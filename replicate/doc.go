@@ -39,7 +39,8 @@
 // follower tells the brain, whoever brought it -> those who asked are told.
 //
 //   - Blobs never delay messages by more than what is in the connection: what is sent to one peer takes turns, a chunk of 64 KiB at a
-//     time, and waits while messages go to the same peer, though not for ever; what is asked of a peer is half a second's worth.
+//     time, and waits while messages go to the same peer, though not for ever; the kernel is given no more than it soon sends (on
+//     Linux); what is asked of a peer is half a second's worth.
 //   - All pieces of what is received are bounded by the size that was told and by room that the store made for it before. Nothing is
 //     looked at before the whole hash is right.
 //   - One blob is fetched once at a time, and next to somebody who lies, stalls or is slow, others who have it are asked.

@@ -143,7 +143,11 @@ func New(o Options) (*Network, error) {
 	if o.dial == nil {
 		dialer := net.Dialer{Timeout: dialTimeout}
 		o.dial = func(ctx context.Context, hostport string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", hostport)
+			conn, err := dialer.DialContext(ctx, "tcp", hostport)
+			if err == nil {
+				keepUnsentSmall(conn)
+			}
+			return conn, err
 		}
 	}
 	orDefault(&o.HistoryAfter, 5*time.Second)
@@ -554,6 +558,7 @@ func (n *Network) serve(ctx context.Context, socket net.Conn, release func(), ma
 		defer n.schedMu.Unlock()
 		return n.sched.Admit(n.o.Now(), client)
 	}}
+	keepUnsentSmall(socket)
 	conn, err := shs.Server(ctx, socket, cfg)
 	release()
 	if err != nil {

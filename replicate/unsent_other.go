@@ -1,0 +1,7 @@
+//go:build !linux
+
+package replicate
+
+import "net"
+
+func keepUnsentSmall(net.Conn) {}
