@@ -33,7 +33,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	for i := range 5 {
 		fixed = append(fixed, add(t, s, data(100+i, 1000), Why{Own: true, Author: someone(300)}))
 	}
-	near := add(t, s, data(200, block), byAuthor(100))
+	mine := add(t, s, data(200, block), byAuthor(1)) // no other is as near
 	var reads, evicted atomic.Int64
 	fine := func(what string, err error, allowed ...error) {
 		for _, a := range append(allowed, os.ErrClosed) {
@@ -124,7 +124,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	s.Trim()
 	check(t, s)
 	within(t, s)
-	for _, id := range append(fixed, near) {
+	for _, id := range append(fixed, mine) {
 		if idOf(read(t, s, id)) != id {
 			t.Error("what may not leave is damaged")
 		}
@@ -153,7 +153,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	following.Wait() // followers end with the store
 	s = open(t, s.o)
 	check(t, s)
-	for _, id := range append(fixed, near) {
+	for _, id := range append(fixed, mine) {
 		if !has(s, id) {
 			t.Error("what may not leave left")
 		}

@@ -178,6 +178,10 @@ func Open(o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("blob: %w", err)
 	}
+	// The folder may be new, and everything would go with its name.
+	if err := s.disk.syncDir(filepath.Dir(filepath.Clean(o.Dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("blob: %w", err)
+	}
 	s.lock = flock.New(filepath.Join(o.Dir, "lock"))
 	if ok, err := s.lock.TryLock(); err != nil || !ok {
 		return nil, errors.Join(err, fmt.Errorf("blob: another process uses %s", o.Dir))
