@@ -144,7 +144,8 @@ func TestEverythingAtOnce(t *testing.T) {
 		})
 	}
 	for s.Usage().Evicted < evicted.Load()+20 {
-		add(t, s, fmt.Append(nil, rand.Uint64()), byAuthor(300))
+		_, err := s.Add(ctx, bytes.NewReader(fmt.Append(nil, rand.Uint64())), nil, byAuthor(300))
+		fine("add", err, ErrFull)
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
