@@ -71,8 +71,9 @@ func (a *API) blobs() []muxrpc.Method {
 
 var (
 	errNoBlobs = errors.New("this node keeps no blobs")
-	// errNoBlob is what npm multiblob says.
+	// errNoBlob and errNoStat are what npm multiblob says: of a blob that is named by its id, and by an object.
 	errNoBlob = errors.New("could not get blob")
+	errNoStat = errors.New("stat failed")
 	// emptyBlob is the blob of no bytes: everybody has it.
 	emptyBlob, _ = identity.ParseBlobID("&47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=.sha256")
 )
@@ -83,6 +84,7 @@ const blobChunk = 64 << 10
 // blobArg is how a blob is named, and what of it is asked for.
 type blobArg struct {
 	id         identity.BlobID
+	object     bool // it stood in an object
 	size, max  *float64
 	start, end *float64
 }
@@ -101,7 +103,7 @@ func readBlobArg(raw json.RawMessage) (b blobArg, ok bool, err error) {
 		Start *float64 `json:"start"`
 		End   *float64 `json:"end"`
 	}
-	if raw[0] == '{' {
+	if b.object = raw[0] == '{'; b.object {
 		err = json.Unmarshal(raw, &o)
 	} else {
 		err = json.Unmarshal(raw, &o.ID)
@@ -206,10 +208,12 @@ func (a *API) blobsGet(ctx context.Context, req *muxrpc.Request, s *muxrpc.Strea
 		return nil
 	}
 	r, err := a.Blobs.Open(ctx, b.id)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && b.object:
+		return errNoStat
+	case errors.Is(err, fs.ErrNotExist):
 		return errNoBlob
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	defer r.Close()
@@ -345,7 +349,7 @@ func (a *API) blobsPush(ctx context.Context, req *muxrpc.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Network.PushBlob(ctx, b.id)
+	return false, a.Network.PushBlob(ctx, b.id) // what npm muxrpc makes of no answer
 }
 
 func (a *API) blobsPushed(ctx context.Context, _ *muxrpc.Request, s *muxrpc.Stream) error {
@@ -372,7 +376,7 @@ func (a *API) blobsRemove(_ context.Context, req *muxrpc.Request) (any, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return nil, nil
+	return false, nil // as blobsPush
 }
 
 func (a *API) blobsList(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {

@@ -2,7 +2,7 @@
 // Asks a server, through npm ssb-client, all that lib/calls.js lists, and writes what it answered.
 //
 //   argv[2]  {"remote": multiserver address, "keys": {...}, "shs": network key, "messages": file of {key, value} lines, "port" and "dir" of the server}
-//   stdout   {"call": "method argument ...", "answer": ...}                 async and sync
+//   stdout   {"call": "method argument ...", "answer": ...}                 async, sync, and sinks: what is sent stands first among the arguments
 //            {"call": ..., "items": [...], "ended": true}                   sources
 //            {"call": ..., "error": {"name", "message"}}                    either; of a source behind its items
 //
@@ -68,6 +68,14 @@ async function main () {
       done({ error: fail(err) })
     }
   })
+  const send = (rpc, method, [content, ...args], patience) => new Promise((resolve) => {
+    const timer = setTimeout(() => resolve({ error: { name: 'timeout', message: 'no answer' } }), patience)
+    // The client is told when all is sent, and not when the server has it.
+    const done = (answer) => { clearTimeout(timer); setTimeout(() => resolve(answer), 300) }
+    const bytes = Buffer.from(content)
+    const pieces = [bytes.subarray(0, bytes.length >> 1), bytes.subarray(bytes.length >> 1)].filter((b) => b.length)
+    pull(pull.values(pieces), bound(rpc, method)(...args, (err, answer) => done(err ? { error: fail(err) } : { answer: answer === undefined ? null : answer })))
+  })
   const collect = (rpc, method, args, patience) => { // without patience it is live
     const line = { items: [] }
     let last = Date.now()
@@ -110,6 +118,8 @@ async function main () {
       const stream = collect(server, method, given, ms)
       await stream.ended
       Object.assign(line, stream.line)
+    } else if (kind === 'sink') { // its first argument is what is sent
+      Object.assign(line, await send(server, method, given, ms))
     } else {
       Object.assign(line, await ask(server, method, given, ms))
     }

@@ -6,8 +6,11 @@
 // Around a call: label names what it publishes (or, of a log, learns when messages arrived); shape compares only which fields there
 // are and their types; seqs leaves out places in the log, which are bytes in one server and counts in another.
 
+const crypto = require('crypto')
 const ssbKeys = require('ssb-keys')
 const V = require('ssb-validate')
+
+const blobId = (content) => `&${crypto.createHash('sha256').update(content).digest('base64')}.sha256`
 
 module.exports = function (keys, held) {
   const boxed = (m) => typeof m.value.content === 'string'
@@ -52,10 +55,15 @@ module.exports = function (keys, held) {
   const bent = { ...visits[0], content: { ...visits[0].content, text: 'I was never signed' } }
   const fork = V.create({ id: V.id(visits[0]), sequence: 1, timestamp: 0, queue: [] }, visitor, null, { type: 'post', text: 'another second' }, day + 2500)
 
+  const large = '0123456789'.repeat(3000)
   const names = {
     me: keys.id,
     a,
     b,
+    'held blob': blobId('a small blob'),
+    'large blob': blobId(large),
+    'no blob': blobId('nobody has it'),
+    'empty blob': blobId(''),
     visitor: visitor.id,
     nobody: ssbKeys.generate('ed25519', Buffer.alloc(32, 43)).id,
     nothing: '%' + Buffer.alloc(32, 44).toString('base64') + '.sha256',
@@ -284,10 +292,13 @@ module.exports = function (keys, held) {
     ].map((o) => ({ call: ['backlinks.read', o] })),
     { call: ['private.read', { live: true, old: false }] }, { call: ['private.read', { query: [{ $filter: { value: { author: '~visitor' } } }], live: true }] },
     { call: ['createSequenceStream'], shape: true }, { call: ['friends.stream'] }, { call: ['friends.hopStream', { live: true, old: false }] }, { call: ['friends.hopStream', { live: true, old: true }] },
-    { call: ['friends.createFriendStream', { live: true, meta: true }] }
+    { call: ['friends.createFriendStream', { live: true, meta: true }] },
+    { call: ['blobs.changes'] }, { call: ['blobs.ls', { live: true }] }, { call: ['blobs.ls', { old: false }] }, { call: ['blobs.ls', { live: true, sync: false }] },
+    { call: ['blobs.ls', { old: false, meta: true }], shape: true }, { call: ['blobs.ls', { live: true, long: true }], shape: true }
   ]
 
   const writes = [
+    { call: ['blobs.add', 'a small blob'] }, { call: ['blobs.add', large, '~large blob'] }, { call: ['blobs.add', 'other bytes', '~held blob'] },
     ...visits.map((_, i) => ({ call: ['add', `~visit ${i}`] })),
     ...['gap', 'bent', 'fork', 'held', 'unsigned', 'visit 3'].map((name) => ({ call: ['add', `~${name}`] })),
     ...[null, {}, 7, 'nonsense', { key: '~nothing', value: '~next' }].map((x) => ({ call: ['add', x] })),
@@ -322,7 +333,17 @@ module.exports = function (keys, held) {
       ['messagesByType', 'odd']
     ].map((call) => ({ call })),
     { call: ['get', { id: '~%for a', private: true, meta: true }], label: 'for a' },
-    { call: ['private.read', { query: [{ $filter: { value: { author: '~me' } } }], reverse: true, limit: 4 }] }
+    { call: ['private.read', { query: [{ $filter: { value: { author: '~me' } } }], reverse: true, limit: 4 }] },
+    ...['~held blob', '~large blob', '~no blob', '~empty blob', ['~held blob', '~no blob', '~large blob'], [], { id: '~held blob' }, 'nonsense', ['~held blob', 'nonsense'], '~root', null, 7]
+      .flatMap((x) => [{ call: ['blobs.has', x], unanswered: x && x.length === 0 }, { call: ['blobs.size', x] }]),
+    ...['~held blob', '~large blob', '~no blob', '~empty blob', 'nonsense', { id: '~held blob' }, { key: '~held blob', max: 5e6 }, { hash: '~held blob', size: 12 }, { key: '~held blob', size: 11 }, { key: '~held blob', max: 11 }, { id: '~no blob' }, {}]
+      .map((x) => ({ call: ['blobs.get', x] })),
+    ...[{ id: '~held blob', start: 0, end: 5 }, { key: '~held blob', start: 2, end: 100 }, { hash: '~large blob', start: 20000, end: 20010 }, { id: '~held blob', start: 3 }, { id: '~held blob' },
+      { id: '~held blob', start: 0, end: 5, size: 11 }, { id: '~held blob', start: 0, end: 5, max: 11 }, { id: '~no blob', start: 0, end: 5 }].map((x) => ({ call: ['blobs.getSlice', x] })),
+    ...[[], [{}], [{ old: true }]].map((args) => ({ call: ['blobs.ls', ...args] })), ...[{ meta: true }, { long: true }, { size: true }].map((o) => ({ call: ['blobs.ls', o], shape: true })),
+    { call: ['blobs.want', '~held blob'] }, { call: ['blobs.want', { id: '~held blob' }] }, { call: ['blobs.want', 'nonsense'] },
+    { call: ['blobs.push', '~held blob'] }, { call: ['blobs.push', 'nonsense'] }, { call: ['blobs.rm', '~large blob'] }, { call: ['blobs.has', '~large blob'] }, { call: ['blobs.rm', '~no blob'] },
+    { call: ['blobs.rm', 'nonsense'] }, { call: ['blobs.ls', { meta: false }] }, { call: ['blobs.meta', '~held blob'], shape: true }
   ]
   // Here the feeds part: one server publishes what the other refuses.
   const last = [
