@@ -7,9 +7,9 @@
 // method's name, kind, handler, arguments and help line stand in one place, and the manifest is generated from them. What remote peers may
 // call lives in package replicate; the methods here are refused to them, but for PeerMethods.
 //
-// The package keeps no state of its own, but for what was read (unread.go). A handler reads its arguments, asks log, index or replicate, and gives the answer
-// in the forms that SSB programs know: messages as {key, value, timestamp} ("KVT"), the value byte for byte as it was
-// signed.
+// The package keeps no state of its own, but for what was read (unread.go) and what peers are being asked for (ooo.go). A handler
+// reads its arguments, asks log, index or replicate, and gives the answer in the forms that SSB programs know: messages as
+// {key, value, timestamp} ("KVT"), the value byte for byte as it was signed.
 package api
 
 import (
@@ -45,6 +45,8 @@ type API struct {
 	Blobs               *blob.Store
 	BlobMax, BlobBudget int64
 	Version             string // what version() answers
+
+	wants wants // ooo.get's
 }
 
 // Methods returns the methods of every namespace, for local programs. It is called once.
@@ -68,6 +70,7 @@ func (a *API) Methods() []muxrpc.Method {
 	all = append(all, a.blobs()...)
 	all = append(all, a.purges()...)
 	all = append(all, a.unread()...)
+	all = append(all, a.outOfOrder()...)
 	all = append(all, a.PeerMethods()...)
 	for _, g := range groups {
 		all = append(all, muxrpc.Method{Kind: muxrpc.Group, Name: g[0], Doc: g[1]})
@@ -94,6 +97,7 @@ var groups = [][2]string{
 	{"meme", "images by their names"},
 	{"multiserver", "multiserver addresses"},
 	{"names", "what people call each other"},
+	{"ooo", "single messages from connected peers"},
 	{"partialReplication", "parts of feeds, for programs that keep few"},
 	{"plugins", "there are none"},
 	{"private", "messages that only their recipients can read"},

@@ -14,7 +14,7 @@ var bare = strings.Fields(`whoami version getVectorClock progress status rebuild
 	conn.peers conn.stagedPeers conn.dbPeers conn.start conn.stop gossip.peers gossip.reconnect gossip.changes friends.graph friends.stream
 	lan.start lan.stop lan.discoveredPeers names.get names.getImages names.dump replicate.changes roomClient.discoveredAttendants
 	blobs.pushed blobs.changes blobs.createWants blobsPurge.stop blobsPurge.changes charkha.blobs charkha.blobWants
-	charkha.import charkha.status charkha.peers charkha.rooms charkha.lan`)
+	ooo.stream charkha.import charkha.status charkha.peers charkha.rooms charkha.lan`)
 
 func TestEveryArgumentIsDeclared(t *testing.T) {
 	t.Parallel()

@@ -26,7 +26,8 @@ func (a *API) db() []muxrpc.Method {
 		{Name: "get", Kind: muxrpc.Async, Doc: "a message's value, by its id or place", Args: args(
 			either(need("msg", "MsgId|integer|object", "the message's id, with ?unbox=KEY if need be, or its place in the log, or an object"),
 				may("id", "MsgId", "the message's id"), may("key", "MsgId", "the same"), may("meta", "boolean", "as {key, value, timestamp}"),
-				may("private", "boolean", "open it if it is encrypted for us"), may("unbox", "string", "the key with which it opens"))), Call: a.get},
+				may("private", "boolean", "open it if it is encrypted for us"), may("unbox", "string", "the key with which it opens"),
+				may("ooo", "boolean", "ask the connected peers if it is not here, for five seconds; it is checked, and not kept"))), Call: a.get},
 		{Name: "getLatest", Kind: muxrpc.Async, Doc: "the newest message held of a feed as {key, value}, or false", Args: feed, Call: a.getLatest},
 		{Name: "latestSequence", Kind: muxrpc.Async, Doc: "the highest sequence held of a feed", Args: feed, Call: a.latestSequence},
 		{Name: "getVectorClock", Kind: muxrpc.Async, Doc: "{feed: highest sequence held}", Call: a.getVectorClock},
@@ -82,7 +83,7 @@ func (a *API) sign(content []byte) (json.RawMessage, error) {
 	return kvt(m), nil
 }
 
-func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
+func (a *API) get(ctx context.Context, req *muxrpc.Request) (any, error) {
 	var arg json.RawMessage
 	if err := req.Decode(&arg); err != nil {
 		return nil, err
@@ -93,6 +94,7 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 		Meta    bool   `json:"meta"`
 		Private bool   `json:"private"`
 		Unbox   string `json:"unbox"`
+		OOO     bool   `json:"ooo"`
 	}
 	var place log.Offset
 	if len(arg) > 0 && arg[0] == '"' {
@@ -119,6 +121,14 @@ func (a *API) get(_ context.Context, req *muxrpc.Request) (any, error) {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	m, err := a.Log.Get(id)
+	if errors.Is(err, log.ErrNotFound) && opts.OOO {
+		if value, _ := a.ask(ctx, id, oooTime); value != nil {
+			if opts.Meta {
+				return outside(id, value), nil
+			}
+			return value, nil
+		}
+	}
 	if err != nil {
 		return nil, notFound(id, err)
 	}

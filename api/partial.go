@@ -15,7 +15,9 @@ import (
 
 // PeerMethods are the methods of this package that peers may call, too. They show nobody what is private, nor what those wrote
 // who block the caller.
-func (a *API) PeerMethods() []muxrpc.Method { return a.partial() }
+func (a *API) PeerMethods() []muxrpc.Method {
+	return append(a.partial(), a.oooPeers()...)
+}
 
 // partial are the methods of npm ssb-partial-replication 3, with which programs that keep few feeds fetch parts of them, and
 // getSubset, which go-ssb has.
@@ -119,7 +121,8 @@ func (a *API) getTangle(ctx context.Context, req *muxrpc.Request) (any, error) {
 	a.settle(ctx)
 	var found []reply
 	left := tangleBytes
-	for m, err := range a.claimed(ctx, index.Links(id.String(), "root"), true) {
+	// Peers get also what those wrote whom we block, as of whole feeds.
+	for m, err := range a.Index.Query(ctx, index.Query{Where: index.Links(id.String(), "root"), Claimed: true, Reverse: true}) {
 		if err != nil {
 			return nil, err
 		}

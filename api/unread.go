@@ -106,7 +106,7 @@ func (r *readMarks) markRead(_ context.Context, req *muxrpc.Request) (any, error
 		return nil, err
 	}
 	if r.marks[id] {
-		return nil, nil
+		return undefined, nil
 	}
 	r.add(id)
 	full := len(r.order) > marksMost
@@ -118,11 +118,12 @@ func (r *readMarks) markRead(_ context.Context, req *muxrpc.Request) (any, error
 	}
 	switch {
 	case r.file == "":
-		return nil, nil
 	case full:
-		return nil, r.rewrite()
+		err = r.rewrite()
+	default:
+		err = r.write(r.file, os.O_APPEND, id[:])
 	}
-	return nil, r.write(r.file, os.O_APPEND, id[:])
+	return undefined, err
 }
 
 // write writes data to a file, how being os.O_APPEND or os.O_TRUNC.
