@@ -31,6 +31,7 @@ func TestPeersAskForMessages(t *testing.T) {
 	ours := w.post("ours")
 	ada.say(object{"type": "contact", "contact": blocked, "blocking": true})
 	nothing := identity.MsgID{1}
+	w.api.settle(w.Context()) // who blocks whom
 
 	s := w.as(identity.ID{8}).duplex()
 	// Nothing is asked for, so nothing is said first; what cannot be answered is passed over.

@@ -16,7 +16,7 @@ const Client = require('ssb-client')
 const V = require('ssb-validate')
 const Calls = require('./lib/calls')
 
-const patience = 8e3 // ms for an answer: npm ssb-ooo asks peers for five seconds
+const patience = 30e3 // ms for an answer: npm ssb-ooo asks peers for five seconds, and computers may be busy
 const together = 8 // reads at a time
 const doomed = 3e3 // ms for an answer that npm ssb-server does not give, as it has crashed
 const quiet = 1e3 // ms without news: all live streams have said what they have to say
@@ -130,6 +130,11 @@ async function main () {
   }
 
   lines.push(await run(table.reads[0])) // the log: it tells when messages arrived
+  for (const end = Date.now() + patience; Date.now() < end;) { // until the indexes know it
+    const { answer } = await ask(rpc, 'progress', [], patience)
+    if (answer && answer.indexes.current === answer.indexes.target) break
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
   const reads = table.reads.slice(1)
   const answers = new Array(reads.length)
   let next = 0

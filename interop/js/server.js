@@ -10,7 +10,7 @@ const inside = createRequire(require.resolve('ssb-server')) // its own versions 
 const ref = inside('ssb-ref')
 
 // forApps are the plugins that apps of the time brought along, or asked their users to install.
-const forApps = ['ssb-backlinks', 'ssb-private', 'ssb-search', 'ssb-about', 'ssb-names', 'ssb-suggest', 'ssb-tangle', 'ssb-meme', 'ssb-unread']
+const forApps = ['ssb-backlinks', 'ssb-private', 'ssb-search', 'ssb-about', 'ssb-names', 'ssb-suggest', 'ssb-tangle', 'ssb-meme', 'ssb-unread', 'ssb-partial-replication']
 
 async function main () {
   const c = config()

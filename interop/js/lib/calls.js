@@ -210,7 +210,14 @@ module.exports = function (keys, held) {
       ['about.read', { dest: '~a', live: false }], ['about.read', { dest: '~a', live: false, reverse: true, limit: 1 }],
       ['names.get'], ['names.getImages'], ['names.getImageFor', '~a'], ['names.getSignifier', '~a'], ['names.getSignifier', '~nobody'], ['names.getSignifies', 'dolore'],
       ['search.query', { query: 'oldestmsg', limit: 5 }], ['search.query', { query: 'voluptate', limit: 5 }], ['search.query', { query: 'nosuchword' }],
-      ['tangle.branch', '~root'], ['tangle.branch', '~nothing'], ['unread.isRead', '~root'], ['meme.search', 'dolore'], ['suggest.profile', { text: '', limit: 3 }],
+      ['tangle.branch', '~root'], ['tangle.branch', '~nothing'], ['unread.isRead', '~root'], ['unread.isRead', 'nonsense'], ['unread.markRead', 'nonsense'], ['meme.search', 'dolore'], ['suggest.profile', { text: '', limit: 3 }],
+
+      ['ooo.get', '~first'], ['ooo.get', { id: '~nothing', timeout: 200 }], ['ooo.get', { id: '~first' }],
+      ['partialReplication.getFeed', { id: '~b', seq: 3, limit: 4 }], ['partialReplication.getFeed', { id: '~b', keys: false, limit: 2 }], ['partialReplication.getFeed', { id: '~nobody' }],
+      ['partialReplication.getFeedReverse', { id: '~b', limit: 3, keys: false }], ['partialReplication.getFeedReverse', { id: '~b', limit: 1e6 }], ['partialReplication.getFeedReverse', { id: '~nobody', limit: 2 }],
+      ['partialReplication.getTangle', '~root'], ['partialReplication.getTangle', '~post of a'], ['partialReplication.getTangle', '~for us'], ['partialReplication.getTangle', '~nothing'],
+      ['partialReplication.getMessagesOfType', { id: '~a', type: 'post' }], ['partialReplication.getMessagesOfType', { id: '~me', type: 'post', limit: 3 }],
+      ['partialReplication.getMessagesOfType', { id: '~b', type: 'vote', seq: 10 }], ['partialReplication.getMessagesOfType', { id: '~b', type: 'nosuch' }],
 
       ['multiserver.parse', 'net:example.com:8008~shs:zz+n7zuFc4wofIgKeEpXgB+/XQZB43Xj2rrWyD0QM2M='], ['multiserver.parse', 'nonsense'], ['multiserver.address'],
       ['address'], ['address', {}], ['getAddress'], ['getAddress', 'device'], ['getAddress', 'public'],
@@ -318,6 +325,7 @@ module.exports = function (keys, held) {
       ['private.publish', { type: 'post', text: 'x' }, ['nonsense']], ['private.publish', { type: 'post', text: 'x' }],
       ['friends.follow', 'nonsense'], ['friends.block', 'nonsense'], ['friends.follow'], ['friends.follow', { x: 1 }]
     ].map((call) => ({ call, label: `written by ${JSON.stringify(call).slice(0, 60)}` })),
+    { call: ['unread.markRead', '~early'] },
     { call: ['friends.follow', '~nobody', {}], label: 'follow nobody' }, { call: ['friends.follow', '~nobody', { state: false }], label: 'unfollow nobody' },
     { call: ['friends.block', '~nobody', { reason: 'spam' }], label: 'block nobody' }, { call: ['friends.block', '~nobody', { state: false }], label: 'unblock nobody' }
   ]
@@ -329,7 +337,7 @@ module.exports = function (keys, held) {
       ['createUserStream', { id: '~me', gt: mine }], ['createLogStream', { gt: received('near the end') }], ['createFeedStream', { gt: '~claimed near the end' }],
       ['links', { source: '~visitor' }], ['links', { dest: '~visitor', values: true }], ['backlinks.read', { query: [{ $filter: { dest: '~%hello' } }] }], ['query.read', { query: [{ $filter: { value: { author: '~visitor' } } }] }],
       ['friends.isFollowing', { source: '~visitor', dest: '~me' }], ['friends.isFollowing', { source: '~me', dest: '~visitor' }], ['friends.isBlocking', { source: '~me', dest: '~nobody' }],
-      ['friends.hops'], ['friends.get', { source: '~me' }], ['friends.get', { dest: '~nobody' }], ['tangle.branch', '~%hello'],
+      ['friends.hops'], ['friends.get', { source: '~me' }], ['friends.get', { dest: '~nobody' }], ['tangle.branch', '~%hello'], ['unread.isRead', '~early'],
       ['messagesByType', 'odd']
     ].map((call) => ({ call })),
     { call: ['get', { id: '~%for a', private: true, meta: true }], label: 'for a' },
