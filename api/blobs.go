@@ -38,7 +38,7 @@ func (a *API) blobs() []muxrpc.Method {
 		{Name: "blobs.want", Kind: muxrpc.Async, Doc: "fetch a blob from peers; answers true when it is here, however long that takes", Args: one, Call: a.blobsWant},
 		{Name: "blobs.push", Kind: muxrpc.Async, Doc: "offer a blob to all peers until three have it, also after a restart", Args: one, Call: a.blobsPush},
 		{Name: "blobs.pushed", Kind: muxrpc.Source, Doc: "{key, peers} of each pushed blob that so many peers have by now", Stream: a.blobsPushed},
-		{Name: "blobs.rm", Kind: muxrpc.Async, Doc: "remove a blob, and want it no longer", Args: one, Call: a.blobsRemove},
+		{Name: "blobs.rm", Kind: muxrpc.Async, Doc: "remove a blob, and do not let it come again unless somebody asks for it", Args: one, Call: a.blobsRemove},
 		{Name: "blobs.ls", Kind: muxrpc.Source, Doc: "the ids of the blobs that are here", Args: opts(
 			may("meta", "boolean|number", "{id, size, ts} instead"), may("long", "boolean|number", "the same"), may("size", "boolean|number", "the same"),
 			may("live", "boolean", "go on with what comes"), oldArg, may("sync", "boolean", "false: no {sync: true} between what is there and what comes")), Stream: a.blobsList},
@@ -195,8 +195,11 @@ func (a *API) blobsAdd(ctx context.Context, req *muxrpc.Request, s *muxrpc.Strea
 	} else if ok {
 		want = &b.id
 	}
-	_, err := a.Blobs.Add(ctx, &sinkReader{s: s}, want, blob.Why{Own: true, Author: a.Key.ID()})
-	return err
+	info, err := a.Blobs.Add(ctx, &sinkReader{s: s}, want, blob.Why{Own: true, Author: a.Key.ID()})
+	if err != nil {
+		return err
+	}
+	return a.Blobs.Refuse(info.ID, false)
 }
 
 func (a *API) blobsGet(ctx context.Context, req *muxrpc.Request, s *muxrpc.Stream) error {
@@ -322,10 +325,14 @@ func (a *API) whyWanted(ctx context.Context, id identity.BlobID) blob.Why {
 	return why
 }
 
-// WantBlob fetches a blob for somebody here, and returns when it is here or ctx ends.
+// WantBlob fetches a blob for somebody here, and returns when it is here or ctx ends. One that was removed by hand is an error that is
+// fs.ErrNotExist.
 func (a *API) WantBlob(ctx context.Context, id identity.BlobID) error {
 	if _, ok := a.stat(id); ok {
 		return nil
+	}
+	if a.Blobs.Refused(id) {
+		return fmt.Errorf("blob %s was removed: %w", id, fs.ErrNotExist)
 	}
 	return a.Network.WantBlob(ctx, id, a.whyWanted(ctx, id))
 }
@@ -333,6 +340,9 @@ func (a *API) WantBlob(ctx context.Context, id identity.BlobID) error {
 func (a *API) blobsWant(ctx context.Context, req *muxrpc.Request) (any, error) {
 	b, err := blobOf(req)
 	if err != nil {
+		return nil, err
+	}
+	if err := a.Blobs.Refuse(b.id, false); err != nil {
 		return nil, err
 	}
 	if err := a.WantBlob(ctx, b.id); err != nil {
@@ -370,10 +380,17 @@ func (a *API) blobsRemove(_ context.Context, req *muxrpc.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Network.ForgetBlob(b.id)
-	if err := a.Blobs.Remove(b.id); errors.Is(err, fs.ErrNotExist) {
+	// First, so that it does not come again in between.
+	_, here := a.Blobs.Stat(b.id)
+	wanted := slices.ContainsFunc(a.Network.BlobWants(), func(w replicate.BlobWant) bool { return w.ID == b.id })
+	if !here && !wanted {
 		return nil, fmt.Errorf("blob %s is not here", b.id)
-	} else if err != nil {
+	}
+	if err := a.Blobs.Refuse(b.id, true); err != nil {
+		return nil, err
+	}
+	a.Network.ForgetBlob(b.id)
+	if err := a.Blobs.Remove(b.id); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	return false, nil // as blobsPush

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -233,6 +234,12 @@ func TestBlobsHasSizeMeta(t *testing.T) {
 	if got := w.refused("blobs.rm", id); !strings.Contains(got, "is not here") {
 		t.Error(got)
 	}
+	if !w.api.Blobs.Refused(id) {
+		t.Error("what was removed may come again")
+	}
+	if w.keep("here"); w.api.Blobs.Refused(id) {
+		t.Error("what was added again is refused")
+	}
 }
 
 func TestBlobsList(t *testing.T) {
@@ -327,8 +334,15 @@ func TestBlobWants(t *testing.T) {
 	if b := state(mine); b.Verdict != BlobHere || b.Here == nil || !b.Here.Own || b.Here.Size != 4 {
 		t.Errorf("%+v", b)
 	}
-	// Removing what is not here ends the wish, too.
+	// Removing what is not here ends the wish, too, and it is not wanted again before somebody asks.
+	w.call("blobs.rm", id)
 	w.refused("blobs.rm", id)
+	if b := state(id); b.Verdict != BlobRefused || !b.Refused || w.api.Blobs.Wants(id, 5, blob.Why{}) {
+		t.Errorf("%+v", b)
+	}
+	if err := w.api.WantBlob(t.Context(), id); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a page asks for what was removed: %v", err)
+	}
 	if got := w.call("charkha.blobWants"); got != "[]" {
 		t.Error(got)
 	}

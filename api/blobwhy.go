@@ -97,6 +97,7 @@ type BlobVerdict string
 // The verdicts on a blob, in the order in which they are looked for.
 const (
 	BlobHere     BlobVerdict = "here"
+	BlobRefused  BlobVerdict = "refused"  // removed by hand
 	BlobUnwanted BlobVerdict = "unwanted" // not here, and not asked for
 	BlobNoPeers  BlobVerdict = "noPeers"  // wanted, and nobody is connected
 	BlobTooLarge BlobVerdict = "tooLarge" // who has it says so
@@ -112,6 +113,7 @@ type BlobState struct {
 	Verdict  BlobVerdict     `json:"verdict"`
 	Text     string          `json:"text"`           // the verdict in words
 	Hint     string          `json:"hint,omitempty"` // what to do about it
+	Refused  bool            `json:"refused"`        // it was removed by hand, and comes only if somebody asks for it
 	Here     *KeptBlob       `json:"here,omitempty"`
 	Want     *WantedBlob     `json:"want,omitempty"`
 	LinkedBy []Person        `json:"linkedBy"` // who linked it, the first ones
@@ -121,7 +123,8 @@ func (a *API) blobState(ctx context.Context, id identity.BlobID) (b BlobState, e
 	if a.Blobs == nil {
 		return b, errNoBlobs
 	}
-	b = BlobState{ID: id}
+	b = BlobState{ID: id, Refused: a.Blobs.Refused(id)}
+	a.settle(ctx)
 	authors, err := a.linkers(ctx, id, maxPersons)
 	if err != nil {
 		return b, err
@@ -130,9 +133,12 @@ func (a *API) blobState(ctx context.Context, id identity.BlobID) (b BlobState, e
 	if info, ok := a.stat(id); ok {
 		here := a.kept(info)
 		b.Here = &here
-	} else if i := slices.IndexFunc(a.Network.BlobWants(), func(w replicate.BlobWant) bool { return w.ID == id }); i >= 0 {
-		w := a.wanted(a.Network.BlobWants()[i])
-		b.Want = &w
+	} else {
+		wants := a.Network.BlobWants()
+		if i := slices.IndexFunc(wants, func(w replicate.BlobWant) bool { return w.ID == id }); i >= 0 {
+			w := a.wanted(wants[i])
+			b.Want = &w
+		}
 	}
 	connected := 0
 	for _, p := range a.Network.Peers() {
@@ -162,6 +168,9 @@ func (a *API) judgeBlob(b *BlobState, connected int) {
 		default:
 			say(BlobHere, "it is here")
 		}
+	case w == nil && b.Refused:
+		say(BlobRefused, "it was removed from this node, and does not come back by itself")
+		b.Hint = fmt.Sprintf("'charkha blob want %s' asks the peers for it", b.ID)
 	case w == nil:
 		say(BlobUnwanted, "it is not here, and was not asked for since the node started, or is no longer")
 		b.Hint = fmt.Sprintf("'charkha blob want %s' asks the peers for it", b.ID)

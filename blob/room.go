@@ -278,16 +278,21 @@ func (h *candidates) Pop() any {
 	return a
 }
 
-// Wants reports whether a blob that is not there should be fetched: it is not too large, nor larger than Options.AutoMax unless
-// somebody asked for it, and Receive would find room, or make it by letting those leave who stand before it in the order of
+// Wants reports whether a blob that is not there should be fetched: it is not too large, nor, unless somebody asked for it, refused
+// or larger than Options.AutoMax, and Receive would find room, or make it by letting those leave who stand before it in the order of
 // leaving. A negative size is not known yet, and counts as one byte.
 func (s *Store) Wants(id identity.BlobID, size int64, why Why) bool {
 	if size < 0 {
 		size = 1
 	}
 	most := s.o.Max
-	if s.o.AutoMax > 0 && !why.Asked && !why.Own && !why.Pinned {
-		most = min(most, s.o.AutoMax)
+	if !why.Asked && !why.Own && !why.Pinned {
+		if s.Refused(id) {
+			return false
+		}
+		if s.o.AutoMax > 0 {
+			most = min(most, s.o.AutoMax)
+		}
 	}
 	if size > most {
 		return false

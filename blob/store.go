@@ -111,6 +111,9 @@ type Store struct {
 	change sync.RWMutex
 	known  journal
 
+	// refusing is held by who changes what is refused.
+	refusing sync.Mutex
+
 	mu      sync.Mutex
 	closed  bool
 	slots   map[identity.BlobID]uint32
@@ -124,7 +127,8 @@ type Store struct {
 	fixed   int64 // of those that never leave
 	leaving int64 // of those that may leave, and of what is being received: as the budget counts them
 	evicted int64
-	unsure  [256]bool // folders in which names went away since they were synced
+	refused []identity.BlobID // in the order in which they were
+	unsure  [256]bool         // folders in which names went away since they were synced
 }
 
 // entry is a blob in memory.
@@ -186,7 +190,7 @@ func Open(o Options) (*Store, error) {
 	if ok, err := s.lock.TryLock(); err != nil || !ok {
 		return nil, errors.Join(err, fmt.Errorf("blob: another process uses %s", o.Dir))
 	}
-	if err := s.load(); err != nil {
+	if err := errors.Join(s.load(), s.loadRefused()); err != nil {
 		return nil, errors.Join(fmt.Errorf("blob: %w", err), s.known.close(), s.lock.Unlock())
 	}
 	return s, nil

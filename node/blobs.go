@@ -138,7 +138,7 @@ func (n *Node) lookForOlder(ctx context.Context, older *olderLinks) {
 		point := index.PointOf(&m)
 		older.behind = &point
 		for _, l := range n.linked(&m) {
-			if _, here := n.blobs.Stat(l.id); !here {
+			if _, here := n.blobs.Stat(l.id); !here && !n.blobs.Refused(l.id) {
 				found = append(found, l)
 			}
 		}
@@ -161,6 +161,9 @@ type linkedBlob struct {
 
 func (n *Node) wish(links []linkedBlob) {
 	for _, l := range links {
+		if n.blobs.Refused(l.id) {
+			continue
+		}
 		n.network.WishBlob(l.id, l.why)
 	}
 }

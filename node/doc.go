@@ -13,6 +13,6 @@
 //     with the node's own key or one of Config.Masters; all of them get every method. Everybody else gets what package
 //     replicate offers to peers, by whatever door.
 //   - Blobs that messages of people in range link are fetched without being asked for (blobs.go): of new messages at once, of older
-//     ones the newest first, while a tenth of the budget is free and few are waited for. A blob that was removed by hand may come
-//     again that way after a restart.
+//     ones the newest first, while a tenth of the budget is free and few are waited for. What was removed by hand does not come
+//     again that way.
 package node

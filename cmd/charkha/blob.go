@@ -32,7 +32,7 @@ func (c *cli) blobCommand() *cobra.Command {
 	cmd.AddCommand(
 		c.blobAddCommand(), c.blobGetCommand(), c.blobListCommand(), c.blobWantCommand(), c.blobWhyCommand(),
 		c.blobCall("push ID", "offer a blob to all peers until three of them have it, also after a restart", "blobs.push", "pushed"),
-		c.blobCall("rm ID", "remove a blob from this node, and want it no longer", "blobs.rm", "removed"),
+		c.blobCall("rm ID", "remove a blob from this node, and do not let it come back unless you ask for it", "blobs.rm", "removed"),
 		c.blobCall("pin ID", "never let a blob go that is here, whatever the budget", "charkha.pinBlob", "pinned"),
 		c.blobCall("unpin ID", "let a pinned blob go again when the budget is full", "charkha.pinBlob", "unpinned", false),
 	)
