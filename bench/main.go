@@ -142,13 +142,13 @@ func (r *run) temp(name string) (dir string, remove func()) {
 }
 
 func measure(args []string) error {
-	var messages, big, indexed int
+	var messages, big, viewed int
 	var only, out string
 	r := &run{samples: map[string][]float64{}, failed: map[string]bool{}}
 	f := flag.NewFlagSet("bench", flag.ExitOnError)
 	f.IntVar(&messages, "messages", 100_000, "messages of the rows that are compared with JS")
 	f.IntVar(&big, "big", 1_000_000, "messages of the large log; 0 leaves those rows out")
-	f.IntVar(&indexed, "index-messages", 100_000, "messages of the rows of the local API and its indexes")
+	f.IntVar(&viewed, "index-messages", 100_000, "messages of the rows of the local API and its indexes")
 	f.IntVar(&r.runs, "runs", 3, "how often each thing is measured; medians are told")
 	f.StringVar(&only, "only", "", "measure only what matches: verify, append, replicate, mixed, big, feed, live, publish, reconnect, blobs, index")
 	f.StringVar(&out, "out", "bench/RESULTS.md", "the file that is written; empty: none")
@@ -181,7 +181,16 @@ func measure(args []string) error {
 	if err != nil {
 		return err
 	}
-	var views *feeds
+	var views *feeds // when it is needed
+	indexed := func(do func(*feeds) error) (err error) {
+		if views == nil {
+			views, err = r.data(gen.Options{Messages: viewed, Authors: max(200, viewed/1000), Seed: 5, Long: viewed / 10_000})
+		}
+		if err != nil {
+			return err
+		}
+		return do(views)
+	}
 	parts := []struct {
 		name string
 		do   func() error
@@ -205,15 +214,9 @@ func measure(args []string) error {
 			}
 			return r.big(d)
 		}},
-		{"index", func() (err error) {
-			if views == nil {
-				views, err = r.data(gen.Options{Messages: indexed, Authors: max(200, indexed/1000), Seed: 5, Long: indexed / 10_000})
-				if err != nil {
-					return err
-				}
-			}
-			return r.index(views)
-		}},
+		{"index-rival", func() error { return indexed(r.indexRival) }},
+		{"index-charkha", func() error { return indexed(r.indexCharkha) }},
+		{"index-ingest", func() error { return indexed(r.ingest) }},
 	}
 	for range r.runs { // interleaved: what disturbs the machine disturbs all rows
 		for _, p := range parts {
