@@ -44,6 +44,7 @@
 //	sha256/ab/cdef...   the blobs, by their ids in hexadecimal, as npm multiblob keeps them
 //	tmp/                half-written files, under random names; emptied by Open
 //	known               why each is kept, since when, and when it was opened last (journal.go)
+//	refused             the ids of what nobody here wants again, one a line (refuse.go)
 //	lock                held while the store is open
 //
 // The files are the truth about what is there, and "known" only says why. It is a row of records of 128 bytes, each with a

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"charkha/blob"
 	"charkha/identity"
 	"charkha/muxrpc"
 )
@@ -115,6 +116,80 @@ func TestLinkedBlobsArrive(t *testing.T) {
 	has(t, bob, before)
 	if _, here := bob.blobs.Stat(secret); here {
 		t.Error("what nobody linked was fetched again")
+	}
+}
+
+// Of what older messages link, the newest are wanted first, some at a time, and no more than there is room for.
+func TestOlderBlobsNewestFirst(t *testing.T) {
+	t.Parallel()
+	n, err := Open(Config{Dir: t.TempDir(), NetworkKey: testNetwork, BlobBudget: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	indexed := make(chan error, 1)
+	go func() { indexed <- n.index.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := errors.Join(<-indexed, n.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	const posts, each = 15, 40
+	named := func(post, k int) identity.BlobID { return identity.BlobID{byte(post), byte(k), 1} }
+	for p := range posts {
+		var text strings.Builder
+		for k := range each {
+			text.WriteString(named(p, k).String())
+		}
+		if _, err := n.feeds.Publish(n.key, fmt.Appendf(nil, `{"type":"post","text":%q}`, text.String())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := named(14, 3)
+	if err := errors.Join(n.index.Wait(t.Context(), n.feeds.Len()), n.blobs.Refuse(refused, true)); err != nil {
+		t.Fatal(err)
+	}
+	order := func() (all []identity.BlobID) {
+		for _, w := range n.network.BlobWants() {
+			all = append(all, w.ID)
+		}
+		return all
+	}
+	older := olderLinks{left: olderReach}
+	n.lookForOlder(t.Context(), &older)
+	wants := order()
+	if len(wants) < olderWaiting || len(wants) > olderWaiting+each || wants[0][0] != posts-1 || !slices.IsSortedFunc(wants, func(a, b identity.BlobID) int { return int(b[0]) - int(a[0]) }) {
+		t.Errorf("%d are wanted, first %v", len(wants), wants[:3])
+	}
+	if slices.Contains(wants, refused) {
+		t.Error("what is refused is wanted")
+	}
+	if n.roomForOlder() {
+		t.Errorf("with %d wanted, there is room for more", len(wants))
+	}
+	for _, id := range wants {
+		n.network.ForgetBlob(id)
+	}
+	if !n.roomForOlder() {
+		t.Error("no room, and nothing is wanted")
+	}
+	n.lookForOlder(t.Context(), &older)
+	if rest := order(); len(rest) != posts*each-len(wants)-1 || rest[len(rest)-1][0] != 0 {
+		t.Errorf("%d came before, and then %d", len(wants), len(rest))
+	}
+	if n.lookForOlder(t.Context(), &older); older.left != 0 {
+		t.Errorf("at the end %d are left to look at", older.left)
+	}
+	// A full budget has no room for what is old.
+	if _, err := n.blobs.Add(t.Context(), strings.NewReader(strings.Repeat("x", 1000_000)), nil, blob.Why{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range order() {
+		n.network.ForgetBlob(id)
+	}
+	if n.roomForOlder() {
+		t.Errorf("room in %+v", n.blobs.Usage())
 	}
 }
 
