@@ -695,7 +695,23 @@ func TestBlobMethods(t *testing.T) {
 	})
 }
 
-// noFile says that a blob is not held.
+// A peer that serves blobs.get and no slices, as some that are not JS, is asked for the whole of a large blob.
+func TestBlobWithoutSlices(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		a := startBlobs(t, 1, 60<<20, nodeOptions{mem: m})
+		p := newBlobPeer(t, bytesOf(1, 7_000_000))
+		a.WishBlob(p.id(), blob.Why{})
+		methods := slices.DeleteFunc(p.methods(), func(m muxrpc.Method) bool { return m.Name == "blobs.getSlice" })
+		dialRaw(t, m, testKey(5), a.testNode, methods...)
+		pass(time.Second)
+		a.has(p.b)
+		if asked := p.asked(); len(asked) != 1 || !asked[0].whole {
+			t.Errorf("it was asked for %+v", asked)
+		}
+	})
+}
+
+// hasNot checks that a blob is not held.
 func (n *blobNode) hasNot(id identity.BlobID) {
 	n.t.Helper()
 	if _, err := n.store.Read(id); !errors.Is(err, fs.ErrNotExist) {

@@ -86,3 +86,43 @@ func FuzzHistoryValue(f *testing.F) {
 		}
 	})
 }
+
+// Whatever peers call the blob methods with is refused, or names blobs and numbers that stood in it.
+func FuzzBlobArgs(f *testing.F) {
+	const id = `"&AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=.sha256"`
+	for _, args := range []string{``, `7`, `ID`, `{"id":ID}`, `{"key":ID,"max":5e6}`, `{"hash":ID,"size":1e400}`, `{"id":ID,"start":-1,"end":1e300}`, `[ID,ID]`, `[]`,
+		`{"id":[ID]}`, `"../../secret"`, `{"id":""}`, `[null]`, `{"id":ID,"key":"x"}`} {
+		f.Add([]byte("[" + strings.ReplaceAll(args, "ID", id) + "]"))
+	}
+	f.Add([]byte(`{`))
+	f.Fuzz(func(t *testing.T, args []byte) {
+		// An id may be spelt with escapes.
+		var plain any
+		_ = json.Unmarshal(args, &plain)
+		said, _ := json.Marshal(plain)
+		said = bytes.ReplaceAll(said, []byte(`\u0026`), []byte("&"))
+		req := &muxrpc.Request{Name: "blobs.get", Args: args}
+		if a, err := parseBlobArgs(req); err == nil {
+			if !bytes.Contains(said, []byte(a.id.String())) {
+				t.Fatalf("%s names %s", args, a.id)
+			}
+			for _, n := range []*float64{a.size, a.max, a.start, a.end} {
+				if n != nil && (math.IsNaN(*n) || math.IsInf(*n, 0)) {
+					t.Fatalf("%s has the number %v", args, *n)
+				}
+			}
+		}
+		ids, one, err := parseBlobIDs(req)
+		if err != nil {
+			return
+		}
+		if one && len(ids) != 1 {
+			t.Fatalf("%s names %d blobs", args, len(ids))
+		}
+		for _, id := range ids {
+			if !bytes.Contains(said, []byte(id.String())) {
+				t.Fatalf("%s names %s", args, id)
+			}
+		}
+	})
+}

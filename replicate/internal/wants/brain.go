@@ -39,7 +39,7 @@ const (
 	maxHavers      = 16
 	maxAskers      = 8
 
-	maxJobs      = 64
+	maxJobs      = 64 // of these and the next, peers that never gave anything get half: strangers that stall leave room for others
 	maxOuts      = 64
 	maxPeerOuts  = 8
 	maxPeerBytes = 4 << 20 // and less of slow ones
@@ -103,6 +103,7 @@ type Brain struct {
 	swept     time.Time               // when strangers' wants were last looked through
 	outs      map[uint64]*out         // pieces under way
 	jobs      map[uint64]*job         // that have not ended
+	unproven  int                     // of outs, those whose peers had not given anything
 	bytes     int64                   // cost of outs
 	lastID    uint64                  // of an out or job
 	actions   []Action                // for Next
@@ -223,6 +224,8 @@ type out struct {
 	inWin   int64
 	stopped bool
 	stalled bool
+
+	unproven bool // the peer had not given anything
 }
 
 // Act is what the one who asked Next is to do.

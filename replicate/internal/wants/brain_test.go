@@ -36,11 +36,14 @@ func (x *bench) check() {
 	x.t.Helper()
 	b := x.Brain
 	bytesOut, own, others, asks := int64(0), 0, 0, 0
-	outs, under := map[*peer]int{}, map[*job]int{}
+	outs, under, unproven := map[*peer]int{}, map[*job]int{}, 0
 	peerBytes := map[*peer]int64{}
 	for id, o := range b.outs {
 		cost := min(o.to-o.from, maxCost)
 		bytesOut += cost
+		if o.unproven {
+			unproven++
+		}
 		outs[o.p]++
 		peerBytes[o.p] += cost
 		under[o.j]++
@@ -67,6 +70,9 @@ func (x *bench) check() {
 		if len(p.asks) > maxAsks || len(p.haves) > maxHaves || len(p.queue) > 2*maxAsks+128 {
 			x.t.Fatalf("a peer takes room: %d asks, %d in a queue, %d answers", len(p.asks), len(p.queue), len(p.haves))
 		}
+	}
+	if unproven != b.unproven || unproven > maxOuts/2 {
+		x.t.Fatalf("%d pieces from peers that gave nothing, counted %d", unproven, b.unproven)
 	}
 	if len(b.order) != len(b.peers) || b.bytes != bytesOut || len(b.outs) > maxOuts || b.bytes > maxBytes+maxCost {
 		x.t.Fatalf("%d pieces, %d bytes of %d, %d peers of %d", len(b.outs), bytesOut, b.bytes, len(b.order), len(b.peers))
@@ -771,11 +777,58 @@ func TestJobs(t *testing.T) {
 			}
 		}
 	}
-	if len(commits) != maxJobs {
+	if len(commits) != maxJobs { // of a peer that gives
 		t.Errorf("%d blobs wait to be stored", len(commits))
 	}
 	x.commit(commits[0], OK)
 	x.only(Get)
+}
+
+// However many strangers stall, and leave jobs behind that nobody goes on with, others are asked.
+func TestStallersLeaveRoom(t *testing.T) {
+	x := newBench(t, Options{Max: 100 << 20})
+	const last = 200
+	for i := range last + 1 {
+		x.Want(x.now, blobID(i), false)
+	}
+	x.connect(0)
+	x.heard(0, Entry{blobID(last), 100})
+	x.give(x.only(Get))
+	x.commit(x.only(Commit), OK) // it gave something
+	for p := 1; p <= last; p++ {
+		x.connect(p)
+		for i := range last {
+			x.heard(p, Entry{blobID(i), 10 << 20})
+		}
+	}
+	x.next()
+	for range 100 { // some give a piece and go
+		for _, a := range x.gets {
+			x.give(a)
+			x.Disconnect(x.now, a.Peer)
+			break
+		}
+		for _, a := range x.jobs {
+			if a.Act == Drop {
+				x.dropped(a)
+			}
+		}
+		x.next()
+	}
+	id := blobID(5000)
+	x.Want(x.now, id, true)
+	x.heard(0, Entry{id, 100})
+	for range 10 {
+		for _, a := range x.next() {
+			if a.Act == Get && a.ID == id && a.Peer == peerID(0) {
+				return
+			}
+			if a.Act == Drop {
+				x.dropped(a)
+			}
+		}
+	}
+	t.Errorf("what is waited for is not asked for: %d pieces are under way, %d jobs", len(x.outs), len(x.Brain.jobs))
 }
 
 // Each table keeps its bound, whatever peers say.

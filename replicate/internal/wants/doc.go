@@ -35,6 +35,8 @@
 //	blobs being fetched    64, those included that are being checked and stored
 //	pieces under way       64, 8 a peer, 4 MiB a peer, 32 MiB in all
 //
+// Of the blobs and pieces, and of the bytes, peers that never gave anything get half at most: however many stall, others are asked.
+//
 // What all peers are told is one list with a place in it for each peer: a peer that does not read costs nothing but that place.
 //
 // # What it does not do

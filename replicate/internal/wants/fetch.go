@@ -154,7 +154,7 @@ func (b *Brain) affords(now time.Time, p *peer) (from time.Time, ok bool) {
 
 // mayTake reports whether a peer may be asked for anything more now.
 func (b *Brain) mayTake(now time.Time, p *peer) bool {
-	if p.gone || p.outs >= maxPeerOuts || len(b.outs) >= maxOuts {
+	if p.gone || p.outs >= maxPeerOuts || len(b.outs) >= maxOuts || !p.gave && b.unproven >= maxOuts/2 {
 		return false
 	}
 	_, ok := b.affords(now, p)
@@ -164,7 +164,11 @@ func (b *Brain) mayTake(now time.Time, p *peer) bool {
 // fits reports whether a piece of some bytes may be asked from a peer beside what is under way.
 func (b *Brain) fits(p *peer, n int64) bool {
 	cost := min(n, maxCost)
-	return (p.bytes == 0 || p.bytes+cost <= p.most()) && (b.bytes == 0 || b.bytes+cost <= maxBytes)
+	most := int64(maxBytes)
+	if !p.gave {
+		most /= 2
+	}
+	return (p.bytes == 0 || p.bytes+cost <= p.most()) && (b.bytes == 0 || b.bytes+cost <= most)
 }
 
 // plan gives out pieces, as far as there is room for them.
@@ -264,9 +268,12 @@ func (p *peer) measure(now time.Time) {
 // begin makes a job for a want, if somebody may be asked.
 func (b *Brain) begin(now time.Time, w *want) bool {
 	if len(b.jobs) >= maxJobs {
+		b.makeWay()
 		return false
 	}
-	h := b.choose(now, w, func(h *have) bool { return b.fits(h.p, min(h.size, leastPiece)) })
+	h := b.choose(now, w, func(h *have) bool {
+		return b.fits(h.p, min(h.size, leastPiece)) && (h.p.gave || len(b.jobs) < maxJobs/2)
+	})
 	if h == nil {
 		return false
 	}
@@ -287,6 +294,22 @@ func (b *Brain) begin(now time.Time, w *want) bool {
 	return true
 }
 
+// makeWay drops the job for which nobody gives anything for longest, if there is one, so that others can begin.
+func (b *Brain) makeWay() {
+	var idle *job
+	for _, j := range b.jobs {
+		if j.ending {
+			return // it is being done
+		}
+		if j.under == 0 && !j.committing && (idle == nil || j.id < idle.id) {
+			idle = j
+		}
+	}
+	if idle != nil {
+		b.drop(idle)
+	}
+}
+
 // give gives out the free pieces of a job.
 func (b *Brain) give(now time.Time, j *job) {
 	if j.ending || j.committing {
@@ -305,8 +328,11 @@ func (b *Brain) give(now time.Time, j *job) {
 			break
 		}
 		b.lastID++
-		o := &out{id: b.lastID, j: j, p: h.p, piece: j.todo, from: from, to: to, began: now, window: now}
+		o := &out{id: b.lastID, j: j, p: h.p, piece: j.todo, from: from, to: to, began: now, window: now, unproven: !h.p.gave}
 		b.outs[o.id] = o
+		if o.unproven {
+			b.unproven++
+		}
 		j.state[j.todo] = taken
 		j.under++
 		j.idle = time.Time{}
@@ -397,6 +423,9 @@ func (b *Brain) Got(now time.Time, id uint64, r Result, why string) {
 		return
 	}
 	delete(b.outs, id)
+	if o.unproven {
+		b.unproven--
+	}
 	j, p := o.j, o.p
 	cost := min(o.to-o.from, maxCost)
 	if p.outs--; p.outs == 0 && p.busyGot >= leastPiece {
