@@ -154,8 +154,15 @@ func eachEntry(name string, do func(valueEntry) error) error {
 	var b []byte
 	for at < st.Size() {
 		size, ok := entrySize(r, st.Size()-at)
-		if !ok || size == 0 {
+		if !ok {
 			return errValueLog
+		}
+		if size == 0 { // zeros behind the last entry are what a power cut leaves of a file that was made shorter
+			rest, err := io.ReadAll(r)
+			if err == nil && len(bytes.Trim(rest, "\x00")) > 0 {
+				err = errValueLog
+			}
+			return err
 		}
 		b = append(b[:0], make([]byte, size)...)
 		if _, err := io.ReadFull(r, b); err != nil {
@@ -219,19 +226,21 @@ func (l *Log) repair(names []string) error {
 		return nil
 	}
 	// All is read before anything is written: what is written may come to lie where a lost value was.
-	lost := map[string]uint64{} // by key, the newest version in these files
+	lost := map[string]int{} // by key, the last entry in these files, the first is 1: versions may be given again after a crash
+	n := 0
 	err := each(func(e valueEntry) error {
+		n++
 		return l.db.View(func(txn *badger.Txn) error {
 			item, err := txn.Get(e.key)
 			if errors.Is(err, badger.ErrKeyNotFound) {
 				return nil
 			}
-			if err != nil || item.UserMeta() != mergedCopy || item.Version() <= e.version {
+			if err != nil || item.UserMeta() != mergedCopy {
 				return err
 			}
 			value, err := item.ValueCopy(nil)
 			if err != nil || len(value) == 0 { // of a value that it cannot read Badger tells its logger, and gives an empty one
-				lost[string(e.key)] = max(lost[string(e.key)], e.version)
+				lost[string(e.key)] = n
 			}
 			return nil
 		})
@@ -239,8 +248,10 @@ func (l *Log) repair(names []string) error {
 	if err != nil || len(lost) == 0 {
 		return err
 	}
+	n = 0
 	err = each(func(e valueEntry) error {
-		if lost[string(e.key)] != e.version {
+		n++
+		if lost[string(e.key)] != n {
 			return nil
 		}
 		return l.update("repair", func(txn *badger.Txn) error {
@@ -393,9 +404,18 @@ func (l *Log) moveLive(entries []valueEntry) (moved int, err error) {
 			if err != nil {
 				return err
 			}
-			if item.Version() == e.version {
-				live = append(live, e)
-				bytes += len(e.key) + len(e.value)
+			if item.Version() != e.version {
+				continue
+			}
+			// After a crash Badger gives versions again: what it lost stands in the value log with the version of something else.
+			if err := item.Value(func(value []byte) error {
+				if string(value) == string(e.value) {
+					live = append(live, e)
+					bytes += len(e.key) + len(e.value)
+				}
+				return nil
+			}); err != nil {
+				l.o.Logger.Debug("value is damaged", "key", e.key, "err", err)
 			}
 		}
 		return nil
