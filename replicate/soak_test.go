@@ -108,8 +108,8 @@ type soak struct {
 // takes half an hour. There, Badger looks for something to compact once a minute: two goroutines of each store look every 50 ms
 // otherwise, which is two thirds of all that happens in idle nodes.
 //
-// A known hole: Badger begins a new value log at each start and keeps the old ones open, so that a store has one file more after each
-// start at which something is stored. These files are counted apart.
+// Badger begins a new value log at each start at which something is stored, and the log merges them: these files are counted apart, for
+// there are some more of them at one time than at another.
 func TestSoak(t *testing.T) {
 	o := soak{nodes: 5, day: 10 * time.Minute, from: 1, to: 3}
 	if os.Getenv("CHARKHA_SOAK") != "" {
@@ -272,7 +272,8 @@ func (o soak) compare(t *testing.T, before, after usage) {
 	if most := before.files + 8*o.nodes; after.files > most {
 		t.Errorf("%d open files, before %d", after.files, before.files)
 	}
-	if most := after.starts + o.nodes; after.valueLogs > most {
+	// Four of a size are merged, and there are few sizes.
+	if most := 16 * o.nodes; after.valueLogs > most {
 		t.Errorf("%d value logs are open after %d starts", after.valueLogs, after.starts)
 	}
 }
