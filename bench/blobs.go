@@ -15,8 +15,8 @@ import (
 	"charkha/muxrpc"
 )
 
-// blobSize is the size of the blob that is exchanged: 50 MiB less one byte, because JS peers end the connection after a blob whose size is a
-// multiple of 64 KiB.
+// blobSize is the size of the blob that is exchanged: 50 MiB less one byte, because JS peers end the connection after a blob
+// whose size is a multiple of 64 KiB.
 const blobSize = 50<<20 - 1
 
 // addBlob adds a blob of random bytes, over the local socket.
@@ -38,8 +38,8 @@ func (c *charkha) addBlob(size int) (id identity.BlobID, err error) {
 	return id, fmt.Errorf("blobs.add: %w", err)
 }
 
-// blobs sends one blob of 50 MiB from one process to another that is connected, and takes the time from the call that wants it until that is
-// answered: then it is checked and on disk. Both of Charkha's processes are watched meanwhile.
+// blobs sends one blob of 50 MiB from one process to another that is connected, and takes the time from the call that wants it
+// until that is answered: then it is checked and on disk. Both of Charkha's processes are watched meanwhile.
 func (r *run) blobs() error {
 	const rounds = 5
 	dir, remove := r.temp("blobs")

@@ -112,8 +112,8 @@ func (p *Peer) WaitBlobs(ids []identity.BlobID, within time.Duration) {
 	}
 }
 
-// A thousand small blobs, and large ones, go both ways, whoever dials. JS peers end the connection after a blob whose size is a multiple
-// of 64 KiB, unless it is asked for in slices: sizes on both sides of that are among them.
+// A thousand small blobs, and large ones, go both ways, whoever dials. JS peers end the connection after a blob whose size is a
+// multiple of 64 KiB, unless it is asked for in slices: sizes on both sides of that are among them.
 func TestBlobsBothWays(t *testing.T) {
 	t.Parallel()
 	eachBlobs(t, func(t *testing.T, c Config) {

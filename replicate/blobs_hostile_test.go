@@ -27,8 +27,9 @@ type blobSiege struct {
 	kept         []byte // held by the node from the beginning
 }
 
-// besiegeBlobs runs a test in which a blob of some bytes is wanted that a hostile peer says to have; do says what it gives. Then an honest peer
-// that has it connects: the blob must arrive within a time from then on, other blobs must go both ways meanwhile, and so must messages.
+// besiegeBlobs runs a test in which a blob of some bytes is wanted that a hostile peer says to have; do says what it gives. Then
+// an honest peer that has it connects: the blob must arrive within a time from then on, other blobs must go both ways meanwhile,
+// and so must messages.
 func besiegeBlobs(t *testing.T, size int, within time.Duration, do func(s *blobSiege)) {
 	t.Helper()
 	bubble(t, func(t *testing.T, m *memNet) {
@@ -76,21 +77,21 @@ func TestHostileBlobs(t *testing.T) {
 		for _, c := range []struct {
 			name   string
 			within time.Duration
-			give   func(s *blobSiege) func(ctx context.Context, r getRequest, stream *muxrpc.Stream) error
+			give   func(s *blobSiege) giver
 		}{
-			{"wrong bytes", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"wrong bytes", time.Minute, func(s *blobSiege) giver {
 				return func(_ context.Context, r getRequest, stream *muxrpc.Stream) error {
 					return stream.Send(muxrpc.Body{Data: bytesOf(77, int(r.end-r.start))})
 				}
 			}},
-			{"one wrong byte", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"one wrong byte", time.Minute, func(s *blobSiege) giver {
 				wrong := bytes.Clone(s.hostile.b)
 				wrong[len(wrong)/2] ^= 1
 				return func(_ context.Context, r getRequest, stream *muxrpc.Stream) error {
 					return stream.Send(muxrpc.Body{Data: wrong[r.start:r.end]})
 				}
 			}},
-			{"endless bytes", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"endless bytes", time.Minute, func(s *blobSiege) giver {
 				return func(_ context.Context, r getRequest, stream *muxrpc.Stream) error {
 					for {
 						if err := stream.Send(muxrpc.Body{Data: s.hostile.b[:blobChunk]}); err != nil {
@@ -99,7 +100,7 @@ func TestHostileBlobs(t *testing.T) {
 					}
 				}
 			}},
-			{"endless frames of one byte", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"endless frames of one byte", time.Minute, func(s *blobSiege) giver {
 				return func(_ context.Context, r getRequest, stream *muxrpc.Stream) error {
 					for {
 						if err := stream.Send(muxrpc.Body{Data: []byte{7}}); err != nil {
@@ -108,43 +109,43 @@ func TestHostileBlobs(t *testing.T) {
 					}
 				}
 			}},
-			{"too few bytes", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"too few bytes", time.Minute, func(s *blobSiege) giver {
 				return func(_ context.Context, r getRequest, stream *muxrpc.Stream) error {
 					return stream.Send(muxrpc.Body{Data: s.hostile.b[r.start : r.end-1]})
 				}
 			}},
-			{"no bytes", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"no bytes", time.Minute, func(s *blobSiege) giver {
 				return func(context.Context, getRequest, *muxrpc.Stream) error { return nil }
 			}},
-			{"an error", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"an error", time.Minute, func(s *blobSiege) giver {
 				return func(context.Context, getRequest, *muxrpc.Stream) error { return errors.New("no source:blobs.getSlice") }
 			}},
-			{"JSON", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"JSON", time.Minute, func(s *blobSiege) giver {
 				return func(_ context.Context, r getRequest, stream *muxrpc.Stream) error {
 					return stream.SendJSON([]byte(`{"bytes":"yes"}`))
 				}
 			}},
-			{"nothing", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"nothing", time.Minute, func(s *blobSiege) giver {
 				return func(ctx context.Context, _ getRequest, _ *muxrpc.Stream) error {
 					<-ctx.Done()
 					return nil
 				}
 			}},
-			{"a stall in the middle", time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"a stall in the middle", time.Minute, func(s *blobSiege) giver {
 				return func(ctx context.Context, r getRequest, stream *muxrpc.Stream) error {
 					err := stream.Send(muxrpc.Body{Data: s.hostile.b[r.start : (r.start+r.end)/2]})
 					<-ctx.Done()
 					return err
 				}
 			}},
-			{"wrong bytes, and a stall", 2 * time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"wrong bytes, and a stall", 2 * time.Minute, func(s *blobSiege) giver {
 				return func(ctx context.Context, r getRequest, stream *muxrpc.Stream) error {
 					err := stream.Send(muxrpc.Body{Data: bytesOf(77, int(r.end-r.start)/2)})
 					<-ctx.Done()
 					return err
 				}
 			}},
-			{"a byte a second", 3 * time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"a byte a second", 3 * time.Minute, func(s *blobSiege) giver {
 				return func(ctx context.Context, r getRequest, stream *muxrpc.Stream) error {
 					for ctx.Err() == nil {
 						if err := stream.Send(muxrpc.Body{Data: []byte{7}}); err != nil {
@@ -155,7 +156,7 @@ func TestHostileBlobs(t *testing.T) {
 					return nil
 				}
 			}},
-			{"300 bytes a second", 5 * time.Minute, func(s *blobSiege) func(context.Context, getRequest, *muxrpc.Stream) error {
+			{"300 bytes a second", 5 * time.Minute, func(s *blobSiege) giver {
 				return func(ctx context.Context, r getRequest, stream *muxrpc.Stream) error {
 					for at := r.start; ctx.Err() == nil && at+300 < r.end; at += 300 {
 						if err := stream.Send(muxrpc.Body{Data: s.hostile.b[at : at+300]}); err != nil {
@@ -323,7 +324,8 @@ func TestHostileWantsOfAllThatIsHeld(t *testing.T) {
 	})
 }
 
-// A peer that asks for everything at once and reads nothing takes a bounded amount of memory and few files, and nobody else waits.
+// A peer that asks for everything at once and reads nothing takes a bounded amount of memory and few files, and nobody else
+// waits.
 func TestHostileGets(t *testing.T) {
 	besiegeBlobs(t, 300_000, time.Minute, func(s *blobSiege) {
 		s.hostile.says = nil

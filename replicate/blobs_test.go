@@ -102,7 +102,8 @@ func (n *blobNode) has(b []byte) {
 	}
 }
 
-// Blobs of all sizes go from one node to another over a real connection, those that are wanted first and those that are there first.
+// Blobs of all sizes go from one node to another over a real connection, those that are wanted first and those that are there
+// first.
 func TestBlobsBetweenTwoNodes(t *testing.T) {
 	a, b := startBlobs(t, 1, 20<<20, nodeOptions{}), startBlobs(t, 2, 20<<20, nodeOptions{})
 	var all [][]byte
@@ -147,7 +148,8 @@ func (n *blobNode) tidy() {
 	}
 }
 
-// A blob is wanted before it exists anywhere, by a node that nobody with it knows: those between carry it, as far as sympathy goes.
+// A blob is wanted before it exists anywhere, by a node that nobody with it knows: those between carry it, as far as sympathy
+// goes.
 func TestBlobThroughOthers(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -424,13 +426,16 @@ func TestBlobRate(t *testing.T) {
 type blobPeer struct {
 	t    *testing.T
 	b    []byte // the blob that it has
-	give func(ctx context.Context, r getRequest, s *muxrpc.Stream) error
+	give giver
 
 	mu   sync.Mutex
 	says []string // bodies on createWants
 	news chan struct{}
 	gets []getRequest
 }
+
+// giver answers blobs.get and getSlice.
+type giver = func(ctx context.Context, r getRequest, s *muxrpc.Stream) error
 
 type getRequest struct {
 	id         identity.BlobID

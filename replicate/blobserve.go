@@ -31,8 +31,8 @@ const (
 
 var blobChunks = sync.Pool{New: func() any { return new([blobChunk]byte) }}
 
-// BlobMethods returns what peers may call about blobs; nothing without Options.Blobs. The methods of the same names that local programs
-// call are others.
+// BlobMethods returns what peers may call about blobs; nothing without Options.Blobs. The methods of the same names that local
+// programs call are others.
 func (n *Network) BlobMethods() []muxrpc.Method {
 	x := n.blobs
 	if x == nil {
@@ -44,9 +44,12 @@ func (n *Network) BlobMethods() []muxrpc.Method {
 		{Name: "blobs.get", Kind: muxrpc.Source, Anonymous: true, Args: one, Stream: x.serveGet, Doc: "the bytes of a blob"},
 		{Name: "blobs.getSlice", Kind: muxrpc.Source, Anonymous: true, Args: one, Stream: x.serveSlice,
 			Doc: "the bytes from start up to end of a blob, {id, start, end}"},
-		{Name: "blobs.has", Kind: muxrpc.Async, Anonymous: true, Args: some, Call: x.serveHas, Doc: "whether blobs are here; those that are not are wanted for the caller"},
-		{Name: "blobs.size", Kind: muxrpc.Async, Anonymous: true, Args: some, Call: x.serveSize, Doc: "the sizes of blobs in bytes, null for one that is not here"},
-		{Name: "blobs.changes", Kind: muxrpc.Source, Anonymous: true, Stream: x.serveChanges, Doc: "the id of each blob that arrives from now on"},
+		{Name: "blobs.has", Kind: muxrpc.Async, Anonymous: true, Args: some, Call: x.serveHas,
+			Doc: "whether blobs are here; those that are not are wanted for the caller"},
+		{Name: "blobs.size", Kind: muxrpc.Async, Anonymous: true, Args: some, Call: x.serveSize,
+			Doc: "the sizes of blobs in bytes, null for one that is not here"},
+		{Name: "blobs.changes", Kind: muxrpc.Source, Anonymous: true, Stream: x.serveChanges,
+			Doc: "the id of each blob that arrives from now on"},
 		{Name: "blobs.createWants", Kind: muxrpc.Source, Anonymous: true, Stream: x.createWants,
 			Doc: "{blob: -distance} of blobs that are wanted here, {blob: size} of those that the caller wants and that are here"},
 	}
@@ -104,8 +107,8 @@ func (p *pacer) take(now time.Time, n int) time.Duration {
 	return wait
 }
 
-// sliceTurns has the slices that a peer asks for of one blob sent one after the other, the first bytes first, so that they arrive in an order in
-// which they can be hashed as they come.
+// sliceTurns has the slices that a peer asks for of one blob sent one after the other, the first bytes first, so that they arrive
+// in an order in which they can be hashed as they come.
 type sliceTurns struct {
 	mu    sync.Mutex
 	blobs map[identity.BlobID][]*slice // that are being sent; the slices that wait
@@ -234,8 +237,8 @@ func (x *blobs) serveSlice(ctx context.Context, req *muxrpc.Request, stream *mux
 	return x.serve(ctx, req, stream, a)
 }
 
-// serve sends a blob or a part of it. The streams of one peer take turns chunk by chunk, give way to messages, and are no faster together
-// than Options.BlobRate.
+// serve sends a blob or a part of it. The streams of one peer take turns chunk by chunk, give way to messages, and are no faster
+// together than Options.BlobRate.
 func (x *blobs) serve(ctx context.Context, req *muxrpc.Request, stream *muxrpc.Stream, a blobArgs) error {
 	s, ok := req.Peer.(*session)
 	if !ok {
@@ -351,8 +354,8 @@ func parseBlobIDs(req *muxrpc.Request) (ids []identity.BlobID, one bool, err err
 	return ids, one, nil
 }
 
-// serveHas answers whether blobs are here. As with npm ssb-blobs, which takes that for the question of an old peer, those that are not
-// are wanted for the caller.
+// serveHas answers whether blobs are here. As with npm ssb-blobs, which takes that for the question of an old peer, those that
+// are not are wanted for the caller.
 func (x *blobs) serveHas(_ context.Context, req *muxrpc.Request) (any, error) {
 	ids, one, err := parseBlobIDs(req)
 	if err != nil {

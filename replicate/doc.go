@@ -33,17 +33,17 @@
 //
 // # Blobs
 //
-// Each side opens blobs.createWants of the other. What is heard there goes to a third brain (package wants), behind a lock of its own; it says what
-// peers are told, and which piece of which blob is fetched from whom: blobs.get or blobs.getSlice -> chunks as they come -> blob.Receiving
-// writes and hashes them -> when all are there, its Commit checks the hash and stores the blob, or leaves nothing behind -> the store's
-// follower tells the brain, whoever brought it -> those who asked are told.
+// Each side opens blobs.createWants of the other. What is heard there goes to a third brain (package wants), behind a lock of
+// its own; it says what peers are told, and which piece of which blob is fetched from whom: blobs.get or blobs.getSlice ->
+// chunks as they come -> blob.Receiving writes and hashes them -> when all are there, its Commit checks the hash and stores the
+// blob, or leaves nothing behind -> the store's follower tells the brain, whoever brought it -> those who asked are told.
 //
-//   - Blobs never delay messages by more than what is in the connection: what is sent to one peer takes turns, a chunk of 64 KiB at a
-//     time, and waits while messages go to the same peer, though not for ever; the kernel is given no more than it soon sends (on
-//     Linux); what is asked of a peer is half a second's worth.
-//   - All pieces of what is received are bounded by the size that was told and by room that the store made for it before. Nothing is
-//     looked at before the whole hash is right.
-//   - One blob is fetched once at a time, and next to somebody who lies, stalls or is slow, others who have it are asked.
+//   - Blobs never delay messages by more than what is in the connection: what is sent to one peer takes turns, a chunk of 64
+//     KiB at a time, and waits while messages go to the same peer, though not for ever; the kernel is given no more than it
+//     soon sends (on Linux); what is asked of a peer is half a second's worth.
+//   - All pieces of what is received are bounded by the size that was told and by room that the store made for it before.
+//     Nothing is looked at before the whole hash is right.
+//   - One blob is fetched once at a time, and when somebody lies, stalls or is slow, others who have it are asked.
 //   - What is wanted for a stranger counts for him in the store (Why.Peer), not for who gave it.
 //
 // What is pushed stands in blobs/push.json, with the peers who have it by now.

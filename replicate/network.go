@@ -56,8 +56,8 @@ type Options struct {
 	BlobMax int64
 	// BlobSympathy is how many hops away somebody may be for whom a blob is fetched that we do not want: 0 is 3, below 0 nobody.
 	BlobSympathy int
-	// BlobRate bounds the bytes of blobs a second from and to each peer. 0 is no bound: the blobs that a peer asks for take turns, and give
-	// way to messages.
+	// BlobRate bounds the bytes of blobs a second from and to each peer. 0 is no bound: the blobs that a peer asks for take turns,
+	// and give way to messages.
 	BlobRate int64
 
 	// OwnFetched is called when a peer's copy of our own feed was fetched whole, possibly often. It may be called on any

@@ -9,8 +9,9 @@ import (
 // maxUnsent is how many bytes of a connection the kernel takes that are not on their way yet.
 const maxUnsent = 512 << 10
 
-// keepUnsentSmall has the kernel take no more bytes of a connection than it can soon send. By itself it takes megabytes, and on a slow link a
-// message would wait for all the bytes of blobs that were taken before it. What is on its way is not bounded by that: throughput stays.
+// keepUnsentSmall has the kernel take no more bytes of a connection than it can soon send. By itself it takes megabytes, and on a
+// slow link a message would wait for all the bytes of blobs that were taken before it. What is on its way is not bounded by that:
+// throughput stays.
 func keepUnsentSmall(conn net.Conn) {
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {

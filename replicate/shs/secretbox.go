@@ -12,8 +12,8 @@ import (
 	"golang.org/x/crypto/salsa20/salsa"
 )
 
-// The boxes of a stream are secretboxes of NaCl. These functions make and open them as golang.org/x/crypto/nacl/secretbox does, which
-// computes four blocks of Salsa20 at a time; with AVX2 it is eight, in a third of the time: half of the work of sending and
+// The boxes of a stream are secretboxes of NaCl. These functions make and open them as golang.org/x/crypto/nacl/secretbox does,
+// which computes four blocks of Salsa20 at a time; with AVX2 it is eight, in a third of the time: half of the work of sending and
 // receiving a large blob was there.
 
 // eight is the length of eight blocks.

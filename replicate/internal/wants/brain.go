@@ -13,8 +13,8 @@ import (
 type Options struct {
 	// Have reports whether a blob is held, and its size. It is called often, and must not wait.
 	Have func(id identity.BlobID) (size int64, ok bool)
-	// Max is the most bytes of a blob that is fetched, MaxStranger of one that only others want: 0 is 5 MiB, and the less of Max and
-	// 5 MiB.
+	// Max is the most bytes of a blob that is fetched, MaxStranger of one that only others want: 0 is 5 MiB, and the less of Max
+	// and 5 MiB.
 	Max, MaxStranger int64
 	// Sympathy is the largest distance of a want that is passed on: 0 is 3; below 0, no stranger's want is.
 	Sympathy int
@@ -52,13 +52,13 @@ const (
 
 const (
 	// jsChunk is a length of which no blob or slice that a peer is asked for is a multiple: JS peers (pull-file 1.1,
-	// packet-stream-codec 1.2) end the whole connection after they sent such a one, because they send an empty frame at its end, which
-	// means goodbye. A blob whose size is such a multiple is fetched in two slices at least.
+	// packet-stream-codec 1.2) end the whole connection after they sent such a one, because they send an empty frame at its end,
+	// which means goodbye. A blob whose size is such a multiple is fetched in two slices at least.
 	jsChunk = 64 << 10
 	// How much is asked for at once depends on how fast a peer gives, for what it was asked for may come before its messages: JS
 	// peers put all of it into the connection at once. A blob is fetched with one call of blobs.get up to a second's worth, within
-	// leastWhole and mostWhole. Pieces of larger ones are a quarter of a second, and half a second is under way, but for what one piece
-	// is. Of a peer that has not given much yet, a guess is made.
+	// leastWhole and mostWhole. Pieces of larger ones are a quarter of a second, and half a second is under way, but for what one
+	// piece is. Of a peer that has not given much yet, a guess is made.
 	leastWhole, mostWhole = 128 << 10, 1 << 20
 	leastPiece, mostPiece = 64 << 10, 1 << 20
 	leastUnder            = 512 << 10
@@ -151,8 +151,11 @@ type have struct {
 	size      int64
 	notBefore time.Time
 	fails     int
-	dead      bool
+	dead      bool // it lied
 }
+
+// hopeless reports whether the peer failed so often that anybody else is asked before.
+func (h *have) hopeless() bool { return h.dead || h.fails >= maxFails }
 
 type push struct {
 	has map[identity.ID]struct{}
@@ -353,8 +356,8 @@ func (b *Brain) silence(id identity.BlobID) {
 	}
 }
 
-// Want says that we want a blob; waited, that somebody waits for it. It reports whether that was taken: when there are too many wants that
-// somebody waits for, none is. A blob that is wanted already is wanted anew: it comes before the others.
+// Want says that we want a blob; waited, that somebody waits for it. It reports whether that was taken: when there are too many
+// wants that somebody waits for, none is. A blob that is wanted already is wanted anew: it comes before the others.
 func (b *Brain) Want(now time.Time, id identity.BlobID, waited bool) bool {
 	if _, ok := b.o.Have(id); ok {
 		return true
@@ -458,7 +461,8 @@ func (b *Brain) uncharge(w *want) {
 	b.numOthers--
 }
 
-// Push has a blob advertised until enough peers have it; has are those who are known to. It reports whether there was room for it.
+// Push has a blob advertised until enough peers have it; has are those who are known to. It reports whether there was room for
+// it.
 func (b *Brain) Push(id identity.BlobID, has []identity.ID) bool {
 	if b.pushes[id] != nil {
 		return true
@@ -768,7 +772,7 @@ func (b *Brain) toldOf(now time.Time, p *peer, id identity.BlobID, size int64) {
 	h := &have{p: p, size: size}
 	if len(w.havers) >= maxHavers {
 		w.dropped = true
-		worse := slices.IndexFunc(w.havers, func(h *have) bool { return h.dead })
+		worse := slices.IndexFunc(w.havers, (*have).hopeless)
 		if worse < 0 && !p.doubt.After(now) {
 			worse = slices.IndexFunc(w.havers, func(h *have) bool { return h.p.doubt.After(now) })
 		}

@@ -638,6 +638,33 @@ func TestWrongHash(t *testing.T) {
 	}
 }
 
+// Who fails again and again is asked less and less often, but not never: it may have been the link.
+func TestFailsAgainAndAgain(t *testing.T) {
+	x := newBench(t, Options{})
+	x.Want(x.now, blobID(1), false)
+	x.connect(1)
+	x.heard(1, Entry{blobID(1), 100})
+	var tries []time.Duration
+	for len(tries) < 6 {
+		actions, again := x.Next(x.now)
+		x.check()
+		for _, a := range actions {
+			if a.Act == Get {
+				tries = append(tries, x.now.Sub(epoch))
+				x.fail(a, Failed)
+			} else {
+				x.dropped(a)
+			}
+		}
+		if len(actions) == 0 {
+			x.now = again
+		}
+	}
+	if want := []time.Duration{0, 5 * time.Second, 15 * time.Second, 15*time.Second + doubtFor, 15*time.Second + 2*doubtFor, 15*time.Second + 3*doubtFor}; !cmp.Equal(tries, want) {
+		t.Errorf("tried after %v, want %v", tries, want)
+	}
+}
+
 func TestSizesThatLie(t *testing.T) {
 	x := newBench(t, Options{})
 	id := blobID(1)

@@ -487,12 +487,13 @@ func (b *Brain) fault(now time.Time, w *want, p *peer, doubt bool) {
 	for _, h := range w.havers {
 		if h.p == p {
 			h.notBefore = now.Add(failedFor << h.fails)
-			h.fails++
-			if h.fails >= maxFails {
-				h.dead, p.doubt = true, now.Add(doubtFor)
+			if h.fails++; h.fails >= maxFails {
+				h.fails = maxFails
+				p.doubt = now.Add(doubtFor)
+				h.notBefore = p.doubt
 			}
 		}
-		alive = alive || !h.dead
+		alive = alive || !h.hopeless()
 	}
 	b.askAgain(now, w, alive)
 }
@@ -535,7 +536,7 @@ func (b *Brain) Committed(now time.Time, id uint64, r Result, why string) {
 				alive := false
 				for _, h := range w.havers {
 					h.dead = h.dead || h.p == p
-					alive = alive || !h.dead
+					alive = alive || !h.hopeless()
 				}
 				b.askAgain(now, w, alive)
 			}

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Whatever happens, in whatever order, the tables keep their bounds and agree with each other, and what is asked for can be asked for.
+// Whatever happens, in whatever order, the tables keep their bounds and agree with each other, and what is asked for can be asked
+// for.
 func FuzzBrain(f *testing.F) {
 	f.Add([]byte{0, 1, 1, 1, 2, 0, 3, 1, 0, 6, 10, 10, 10, 11, 11})
 	f.Add([]byte{0, 0, 1, 0, 0, 1, 1, 1, 2, 5, 3, 0x10, 5, 3, 0x11, 5, 10, 12, 0, 12, 1, 13, 0, 10, 14, 0, 14, 1})

@@ -23,8 +23,8 @@ var ErrWants = errors.New("not wants of blobs")
 
 const maxInteger = 1 << 53
 
-// Parse reads what a peer says on blobs.createWants. What is not a blob id, and numbers that are not integers, are left out, as JS
-// peers do. Of two entries with one id the last counts. most bounds the entries.
+// Parse reads what a peer says on blobs.createWants. What is not a blob id, and numbers that are not integers, are left out, as
+// JS peers do. Of two entries with one id the last counts. most bounds the entries.
 func Parse(b []byte, most int) ([]Entry, error) {
 	// Each entry has a colon. Counting them first keeps a body full of short keys from taking twenty times its size.
 	if bytes.Count(b, []byte{':'}) > most {

@@ -208,8 +208,9 @@ func (w *world) distances(from int) map[int]int {
 	return far
 }
 
-// In a network of sixty nodes, a sixth of which say to have everything and give what is wrong, late or nothing, every blob that is wanted
-// arrives where it is within the reach of sympathy, also when it is wanted before it exists, and pushed blobs come to be on other nodes.
+// In a network of sixty nodes, a sixth of which say to have everything and give what is wrong, late or nothing, every blob that
+// is wanted arrives where it is within the reach of sympathy, also when it is wanted before it exists, and pushed blobs come to
+// be on other nodes.
 func TestSimulatedNetwork(t *testing.T) {
 	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
