@@ -15,6 +15,7 @@ import (
 	"charkha/identity"
 	"charkha/index"
 	"charkha/log"
+	"charkha/replicate"
 )
 
 // openBlobs opens the store of blobs. Nobody else uses it while Open runs.
@@ -67,8 +68,10 @@ const (
 	olderEvery  = 10 * time.Second
 	olderLooked = 5000
 	olderReach  = 100_000
-	// olderWaiting is how many blobs may be waited for when older ones are wanted, too.
-	olderWaiting = 500
+	// olderWaiting is how many blobs may be waited for when older ones are wanted, too: those that are wanted for longer than
+	// olderPatience do not count, as nobody may have them any more.
+	olderWaiting  = 500
+	olderPatience = 10 * time.Minute
 )
 
 // fetchLinked has blobs fetched that people in range link, until ctx ends.
@@ -95,7 +98,7 @@ func (n *Node) fetchLinked(ctx context.Context) {
 		}
 		wait, cancel := ctx, func() {}
 		if older.left > 0 {
-			if time.Since(older.last) >= olderEvery && n.index.Cursor() >= at && n.roomForOlder() {
+			if time.Since(older.last) >= olderEvery && n.index.Cursor() >= at && n.somebodyIsThere() && n.roomForOlder(time.Now()) {
 				n.lookForOlder(ctx, &older)
 			}
 			wait, cancel = context.WithTimeout(ctx, olderEvery)
@@ -118,10 +121,23 @@ type olderLinks struct {
 	last   time.Time
 }
 
+// somebodyIsThere reports whether there is a peer to ask.
+func (n *Node) somebodyIsThere() bool {
+	return slices.ContainsFunc(n.network.Peers(), func(p replicate.Peer) bool { return p.State == replicate.Connected })
+}
+
 // roomForOlder reports whether a tenth of the budget is free, and not too many blobs are waited for.
-func (n *Node) roomForOlder() bool {
-	u := n.blobs.Usage()
-	return (u.Budget == 0 || u.Free > u.Budget/10) && len(n.network.BlobWants()) < olderWaiting
+func (n *Node) roomForOlder(now time.Time) bool {
+	if u := n.blobs.Usage(); u.Budget > 0 && u.Free <= u.Budget/10 {
+		return false
+	}
+	waiting := 0
+	for _, w := range n.network.BlobWants() {
+		if now.Sub(w.Since) < olderPatience {
+			waiting++
+		}
+	}
+	return waiting < olderWaiting
 }
 
 // lookForOlder has some blobs fetched of older messages.

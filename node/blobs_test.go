@@ -165,13 +165,19 @@ func TestOlderBlobsNewestFirst(t *testing.T) {
 	if slices.Contains(wants, refused) {
 		t.Error("what is refused is wanted")
 	}
-	if n.roomForOlder() {
+	if n.roomForOlder(time.Now()) {
 		t.Errorf("with %d wanted, there is room for more", len(wants))
+	}
+	if !n.roomForOlder(time.Now().Add(olderPatience)) {
+		t.Error("what nobody has keeps all else out")
+	}
+	if n.somebodyIsThere() {
+		t.Error("somebody is there")
 	}
 	for _, id := range wants {
 		n.network.ForgetBlob(id)
 	}
-	if !n.roomForOlder() {
+	if !n.roomForOlder(time.Now()) {
 		t.Error("no room, and nothing is wanted")
 	}
 	n.lookForOlder(t.Context(), &older)
@@ -188,7 +194,7 @@ func TestOlderBlobsNewestFirst(t *testing.T) {
 	for _, id := range order() {
 		n.network.ForgetBlob(id)
 	}
-	if n.roomForOlder() {
+	if n.roomForOlder(time.Now()) {
 		t.Errorf("room in %+v", n.blobs.Usage())
 	}
 }
