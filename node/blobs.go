@@ -60,13 +60,16 @@ func (w webBlobs) Open(ctx context.Context, id identity.BlobID) (io.ReadSeekClos
 // Blobs that people in range link are fetched without being asked for: those of new messages at once, those of older ones the
 // newest first, as long as there is room and few are waited for.
 const (
+	// linkRecent is how old a message may be for its blobs to be fetched as soon as it arrives. Those of older ones come by time: in
+	// a sync the oldest messages arrive first, and all that they ever linked would be fetched, only to leave again.
+	linkRecent = 14 * 24 * time.Hour
 	// linkPause is the least time between two looks at what arrived.
 	linkPause = 500 * time.Millisecond
 	// linkSync is how many messages arrive between two looks in a sync: their blobs are found by time then, the newest first.
 	linkSync = 2000
 	// olderEvery is the time between two looks at older messages, olderLooked how many are looked at each time, and olderReach in all.
-	olderEvery  = 10 * time.Second
-	olderLooked = 5000
+	olderEvery  = 5 * time.Second
+	olderLooked = 2500
 	olderReach  = 100_000
 	// olderWaiting is how many blobs may be waited for when older ones are wanted, too: those that are wanted for longer than
 	// olderPatience do not count, as nobody may have them any more.
@@ -79,20 +82,9 @@ func (n *Node) fetchLinked(ctx context.Context) {
 	at := n.feeds.Len()
 	older := olderLinks{left: olderReach}
 	for ctx.Err() == nil {
-		switch end := n.feeds.Len(); {
-		case end > at+linkSync:
-			older = olderLinks{left: olderReach, last: older.last}
-			at = end
-		case end > at:
-			for m, err := range n.feeds.Arrivals(at, false) {
-				if err != nil {
-					n.log.Warn("blobs of new messages are not looked for", "err", err)
-					break
-				}
-				if m.Offset() >= end {
-					break
-				}
-				n.wish(n.linked(&m))
+		if end := n.feeds.Len(); end > at {
+			if end > at+linkSync || n.wishForNew(at, end) {
+				older = olderLinks{left: olderReach, last: older.last}
 			}
 			at = end
 		}
@@ -112,6 +104,27 @@ func (n *Node) fetchLinked(ctx context.Context) {
 		case <-time.After(linkPause):
 		}
 	}
+}
+
+// wishForNew has blobs fetched that messages link which arrived between two places. old: some link blobs, and are not recent.
+func (n *Node) wishForNew(from, to log.Offset) (old bool) {
+	recent := float64(time.Now().Add(-linkRecent).UnixMilli())
+	for m, err := range n.feeds.Arrivals(from, false) {
+		if err != nil {
+			n.log.Warn("blobs of new messages are not looked for", "err", err)
+			return old
+		}
+		if m.Offset() >= to {
+			return old
+		}
+		links := n.linked(&m)
+		if len(links) > 0 && index.PointOf(&m).Time < recent {
+			old = true
+			continue
+		}
+		n.wish(links)
+	}
+	return old
 }
 
 // olderLinks is how far the look for blobs of older messages has come.

@@ -17,6 +17,7 @@ import (
 
 	"charkha/blob"
 	"charkha/identity"
+	"charkha/log"
 	"charkha/muxrpc"
 )
 
@@ -241,6 +242,35 @@ func TestBlobBudget(t *testing.T) {
 	if _, here := bob.blobs.Stat(large); here {
 		t.Error("more than the node takes was fetched")
 	}
+}
+
+// Old messages that arrive now do not have all their blobs fetched at once: those come by time, as others that were here.
+func TestBlobsOfOldMessages(t *testing.T) {
+	t.Parallel()
+	alice, _ := begin(t, Config{Dir: t.TempDir(), Listen: []string{listen}})
+	bob, _ := begin(t, Config{Dir: t.TempDir(), Hops: 1})
+	carol := identity.FromSeed([32]byte{8})
+	follow(t, local(t, bob), carol.ID())
+	id := add(t, local(t, alice), "an old picture")
+	old := float64(time.Now().Add(-2 * linkRecent).UnixMilli())
+	raw, _, err := log.Sign(carol, nil, identity.MsgID{}, 1, old, fmt.Appendf(nil, `{"type":"post","text":"","mentions":[{"link":%q}]}`, id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := bob.feeds.Len()
+	if results, err := bob.feeds.Append([][]byte{raw}); err != nil || results[0].Status != log.Stored {
+		t.Fatal(results, err)
+	}
+	if err := bob.index.Wait(t.Context(), bob.feeds.Len()); err != nil {
+		t.Fatal(err)
+	}
+	if !bob.wishForNew(from, bob.feeds.Len()) || len(bob.network.BlobWants()) != 0 {
+		t.Errorf("wanted at once: %+v", bob.network.BlobWants())
+	}
+	if err := bob.network.Connect(t.Context(), alice.Addresses()[0]); err != nil {
+		t.Fatal(err)
+	}
+	has(t, bob, id)
 }
 
 // What is fetched without being asked for has a bound of its own, which may be nothing at all.

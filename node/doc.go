@@ -12,7 +12,7 @@
 //   - Local programs come in by the unix socket, where the file's permissions are the lock, or over the wire or a WebSocket
 //     with the node's own key or one of Config.Masters; all of them get every method. Everybody else gets what package
 //     replicate offers to peers, by whatever door.
-//   - Blobs that messages of people in range link are fetched without being asked for (blobs.go): of new messages at once, of older
-//     ones the newest first, while a tenth of the budget is free and few are waited for. What was removed by hand does not come
+//   - Blobs that messages of people in range link are fetched without being asked for (blobs.go): of recent messages when they arrive, of
+//     older ones the newest first, while a tenth of the budget is free and few are waited for. What was removed by hand does not come
 //     again that way.
 package node
