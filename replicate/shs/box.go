@@ -45,7 +45,7 @@ func (d *direction) seal(dst, p []byte) []byte {
 	const at = headerSize - secretbox.Overhead
 	start := len(dst)
 	dst = append(dst, make([]byte, at)...)
-	dst = sealBox(dst, p, &d.nonce, &d.key)
+	dst = secretbox.Seal(dst, p, &d.nonce, &d.key)
 	increment(&d.nonce)
 	var header [2 + secretbox.Overhead]byte
 	binary.BigEndian.PutUint16(header[:], uint16(len(p)))
@@ -104,7 +104,7 @@ func (o *opener) header(buf []byte) (rest []byte, err error) {
 // error is final, and nothing was appended.
 func (o *opener) open(dst, buf []byte) (plain, rest []byte, err error) {
 	n := o.need()
-	plain, ok := openBox(dst, buf[:n], &o.nonce, &o.key)
+	plain, ok := secretbox.Open(dst, buf[:n], &o.nonce, &o.key)
 	if !ok {
 		return dst, buf, fmt.Errorf("%w: a body does not verify", ErrDamaged)
 	}
