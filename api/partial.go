@@ -132,11 +132,11 @@ func (a *API) getTangle(ctx context.Context, req *muxrpc.Request) (any, error) {
 		if left -= len(m.Value()); left < 0 || len(found) == tangleMost {
 			break
 		}
-		found = append(found, reply{m.Key(), m.Offset(), m.Content(), m.Value()})
+		found = append(found, reply{m: m, content: m.Content()})
 	}
 	values := []json.RawMessage{root.Value()}
 	for _, r := range inOrder(found) {
-		values = append(values, r.shown)
+		values = append(values, r.m.Value())
 	}
 	return values, nil
 }

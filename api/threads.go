@@ -214,10 +214,10 @@ func rootIn(m *log.Message, fields map[string]json.RawMessage) (root identity.Ms
 }
 
 // claimed yields messages of people whom we do not block, in the order of the times that they claim, as of now. It asks the index
-// for some and then for more: whoever wants few gets them quickly.
-func (a *API) claimed(ctx context.Context, where index.Set, reverse bool) iter.Seq2[log.Message, error] {
+// for as many as are likely to be wanted, and then for more: whoever wants few gets them quickly.
+func (a *API) claimed(ctx context.Context, where index.Set, reverse bool, likely int) iter.Seq2[log.Message, error] {
 	return func(yield func(log.Message, error) bool) {
-		q := index.Query{Where: where, Claimed: true, Reverse: reverse, Limit: 64, To: a.Log.Len(), Unblocked: true}
+		q := index.Query{Where: where, Claimed: true, Reverse: reverse, Limit: likely, To: a.Log.Len(), Unblocked: true}
 		for {
 			n := 0
 			var last index.Point
@@ -259,7 +259,7 @@ func (a *API) begun(ctx context.Context, t threadSearch) iter.Seq2[index.Thread,
 	}
 	return func(yield func(index.Thread, error) bool) {
 		seen := map[identity.MsgID]bool{}
-		for m, err := range a.claimed(ctx, index.And(append(t.in, t.o.types(t.private))...), isTrue(t.o.Reverse)) {
+		for m, err := range a.claimed(ctx, index.And(append(t.in, t.o.types(t.private))...), isTrue(t.o.Reverse), 64) {
 			if err != nil {
 				yield(index.Thread{}, err)
 				return
@@ -321,7 +321,7 @@ func (a *API) thread(ctx context.Context, root log.Message, o *threadOptions, pr
 	}
 	id := root.Key().String()
 	var replies []reply
-	for m, err := range a.claimed(ctx, o.answers(root.Key(), private, "root"), true) {
+	for m, err := range a.claimed(ctx, o.answers(root.Key(), private, "root"), true, min(most, 256)) {
 		if err != nil {
 			return nil, err
 		}
@@ -329,8 +329,11 @@ func (a *API) thread(ctx context.Context, root log.Message, o *threadOptions, pr
 		if m.Key() == root.Key() || !o.posts() && !names(fieldsOf(content), id, "root") {
 			continue
 		}
-		r := reply{m.Key(), m.Offset(), content, a.shown(m, private)}
-		if left -= len(r.shown); left < 0 {
+		r := reply{m: m, content: content}
+		if m.Private() {
+			r.shown = a.shown(m, private)
+		}
+		if left -= r.size(); left < 0 {
 			full = false
 			break
 		}
@@ -343,27 +346,41 @@ func (a *API) thread(ctx context.Context, root log.Message, o *threadOptions, pr
 	if len(replies) == most && most > 1 { // ssb-threads shows one answer even of a thread of one message
 		replies = replies[1:]
 	}
-	out := append([]byte(`{"messages":[`), a.shown(root, private)...)
-	for _, r := range replies {
-		out = append(append(out, ','), r.shown...)
+	first := a.shown(root, private)
+	size := len(first) + 64
+	for i := range replies {
+		size += replies[i].size()
+	}
+	out := append(append(make([]byte, 0, size), `{"messages":[`...), first...)
+	for i := range replies {
+		if out = append(out, ','); replies[i].shown != nil {
+			out = append(out, replies[i].shown...)
+		} else {
+			out = replies[i].m.AppendKVT(out)
+		}
 	}
 	return fmt.Appendf(out, `],"full":%t}`, full), nil
 }
 
 // reply is a message of a thread.
 type reply struct {
-	key     identity.MsgID
-	at      log.Offset
-	content []byte
-	shown   []byte
+	m       log.Message
+	content []byte // opened
+	shown   []byte // as KVT, when it is not as it was signed
+}
+
+// size is about how many bytes it takes to show it.
+func (r *reply) size() int {
+	const around = 128 // a KVT, around the value
+	return max(len(r.shown), len(r.m.Value())) + around
 }
 
 // inOrder puts messages in the order in which they came, but behind those that they refer to in their contents.
 func inOrder(all []reply) []reply {
-	slices.SortFunc(all, func(x, y reply) int { return cmp.Compare(x.at, y.at) })
+	slices.SortFunc(all, func(x, y reply) int { return cmp.Compare(x.m.Offset(), y.m.Offset()) })
 	at := make(map[identity.MsgID]int, len(all))
 	for i := range all {
-		at[all[i].key] = i
+		at[all[i].m.Key()] = i
 	}
 	ordered := make([]reply, 0, len(all))
 	state := make([]byte, len(all)) // 1: what it refers to is being put, 2: it was put
@@ -736,7 +753,7 @@ func (a *API) threadsRecentHashtags(ctx context.Context, req *muxrpc.Request) (a
 		}
 		found = append(found, tag)
 	}
-	for m, err := range limited(a.claimed(ctx, index.Not(index.Boxed()), true), hashtagScan) {
+	for m, err := range limited(a.claimed(ctx, index.Not(index.Boxed()), true, 64), hashtagScan) {
 		if err != nil {
 			return nil, err
 		}
