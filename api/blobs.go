@@ -316,25 +316,26 @@ func (a *API) blobsMeta(_ context.Context, req *muxrpc.Request) (any, error) {
 	return metaOf(info), nil
 }
 
-// whyWanted is for whom a blob counts that somebody here asks for: the first who linked it, as far as the index knows.
-func (a *API) whyWanted(ctx context.Context, id identity.BlobID) blob.Why {
-	why := blob.Why{Asked: true}
-	if authors, err := a.linkers(ctx, id, 1); err == nil && len(authors) > 0 {
-		why.Author = authors[0]
+// author is for whom a blob counts that somebody here asks for: who linked it, the nearest one that the index knows.
+func (a *API) author(ctx context.Context, id identity.BlobID, link string) (author identity.ID) {
+	if authors, err := a.linkers(ctx, id, link, 1); err == nil && len(authors) > 0 {
+		author = authors[0]
 	}
-	return why
+	return author
 }
 
-// WantBlob fetches a blob for somebody here, and returns when it is here or ctx ends. One that was removed by hand is an error that is
-// fs.ErrNotExist.
-func (a *API) WantBlob(ctx context.Context, id identity.BlobID) error {
+// WantLinked fetches a blob for somebody who did not say who they are, such as a web page, and returns when it is here or ctx ends.
+// link is how messages link it. Only for one that somebody in range linked do others leave that a person here may want more, so
+// that no page can empty the store; one that was removed by hand is an error that is fs.ErrNotExist.
+func (a *API) WantLinked(ctx context.Context, id identity.BlobID, link string) error {
 	if _, ok := a.stat(id); ok {
 		return nil
 	}
 	if a.Blobs.Refused(id) {
 		return fmt.Errorf("blob %s was removed: %w", id, fs.ErrNotExist)
 	}
-	return a.Network.WantBlob(ctx, id, a.whyWanted(ctx, id))
+	author := a.author(ctx, id, link)
+	return a.Network.WantBlob(ctx, id, blob.Why{Author: author, Asked: a.Index.Wanted(author)})
 }
 
 func (a *API) blobsWant(ctx context.Context, req *muxrpc.Request) (any, error) {
@@ -345,10 +346,14 @@ func (a *API) blobsWant(ctx context.Context, req *muxrpc.Request) (any, error) {
 	if err := a.Blobs.Refuse(b.id, false); err != nil {
 		return nil, err
 	}
-	if err := a.WantBlob(ctx, b.id); err != nil {
-		if errors.Is(err, replicate.ErrStopped) {
-			err = errStopping
-		}
+	if _, ok := a.stat(b.id); ok {
+		return true, nil
+	}
+	err = a.Network.WantBlob(ctx, b.id, blob.Why{Author: a.author(ctx, b.id, ""), Asked: true})
+	if errors.Is(err, replicate.ErrStopped) {
+		err = errStopping
+	}
+	if err != nil {
 		return nil, err
 	}
 	return true, nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"testing"
 
 	"charkha/blob"
+	"charkha/blob/boxs"
 	"charkha/identity"
 	"charkha/muxrpc"
 )
@@ -340,11 +342,42 @@ func TestBlobWants(t *testing.T) {
 	if b := state(id); b.Verdict != BlobRefused || !b.Refused || w.api.Blobs.Wants(id, 5, blob.Why{}) {
 		t.Errorf("%+v", b)
 	}
-	if err := w.api.WantBlob(t.Context(), id); !errors.Is(err, fs.ErrNotExist) {
+	if err := w.api.WantLinked(t.Context(), id, id.String()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a page asks for what was removed: %v", err)
 	}
 	if got := w.call("charkha.blobWants"); got != "[]" {
 		t.Error(got)
+	}
+}
+
+// For a page, others make room only for what somebody in range linked, with or without its key.
+func TestWantLinked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, boxed := blobID("wanted"), blobID("encrypted")
+	link := boxs.Link(boxed, boxs.Key{1})
+	w.call("publish", object{"type": "post", "text": "look", "mentions": []any{object{"link": id}, object{"link": link}}})
+	w.api.settle(t.Context())
+	me := w.api.Key.ID()
+	for _, c := range []struct {
+		id   identity.BlobID
+		link string
+		want identity.ID
+	}{{id, id.String(), me}, {boxed, link, me}, {boxed, boxed.String(), identity.ID{}}, {blobID("nobody linked it"), "", identity.ID{}}} {
+		if got := w.api.author(t.Context(), c.id, c.link); got != c.want {
+			t.Errorf("%s counts for %s, want %s", c.link, got, c.want)
+		}
+	}
+	if w.api.Index.Wanted(identity.ID{}) {
+		t.Error("nobody is in range")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.api.WantLinked(ctx, boxed, link); err == nil || len(w.api.Network.BlobWants()) == 0 {
+		t.Errorf("not wanted: %v", err)
+	}
+	if err := w.api.WantLinked(ctx, w.keep("here"), ""); err != nil {
+		t.Error(err)
 	}
 }
 

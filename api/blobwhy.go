@@ -125,7 +125,7 @@ func (a *API) blobState(ctx context.Context, id identity.BlobID) (b BlobState, e
 	}
 	b = BlobState{ID: id, Refused: a.Blobs.Refused(id)}
 	a.settle(ctx)
-	authors, err := a.linkers(ctx, id, maxPersons)
+	authors, err := a.linkers(ctx, id, "", maxPersons)
 	if err != nil {
 		return b, err
 	}
@@ -219,12 +219,16 @@ func saysWho(people []Person) string {
 }
 
 // linkers lists who linked a blob, first those who are nearest and then those who did so first, at most some. Of links with a key
-// the index knows the whole link only, so these are not found.
-func (a *API) linkers(ctx context.Context, id identity.BlobID, most int) ([]identity.ID, error) {
+// the index knows the whole link only: they are found if it is given.
+func (a *API) linkers(ctx context.Context, id identity.BlobID, link string, most int) ([]identity.ID, error) {
 	const looked = 100 // messages
 	var found []identity.ID
 	seen := map[identity.ID]bool{}
-	for m, err := range a.Index.Query(ctx, index.Query{Where: index.Refers(id.String()).Private(true), Limit: looked}) {
+	where := index.Refers(id.String())
+	if link != "" {
+		where = index.Or(where, index.Refers(link))
+	}
+	for m, err := range a.Index.Query(ctx, index.Query{Where: where.Private(true), Limit: looked}) {
 		if err != nil {
 			return nil, err
 		}

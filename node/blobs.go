@@ -41,17 +41,17 @@ const blobWait = 2 * time.Minute
 // webBlobs serves blobs over HTTP: one that is not here is fetched from peers while who asked waits.
 type webBlobs struct {
 	store *blob.Store
-	want  func(ctx context.Context, id identity.BlobID) error
+	want  func(ctx context.Context, id identity.BlobID, link string) error
 }
 
-func (w webBlobs) Open(ctx context.Context, id identity.BlobID) (io.ReadSeekCloser, error) {
+func (w webBlobs) Open(ctx context.Context, id identity.BlobID, link string) (io.ReadSeekCloser, error) {
 	r, err := w.store.Open(ctx, id)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
 	waiting, cancel := context.WithTimeout(ctx, blobWait)
 	defer cancel()
-	if err := w.want(waiting, id); err != nil && ctx.Err() != nil {
+	if err := w.want(waiting, id, link); err != nil && ctx.Err() != nil {
 		return nil, err
 	}
 	return w.store.Open(ctx, id) // fs.ErrNotExist, too, if too many others are wanted

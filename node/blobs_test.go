@@ -308,17 +308,17 @@ func TestWebBlobsWait(t *testing.T) {
 	id := identity.BlobID{1}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w := webBlobs{n.blobs, n.api.WantBlob}
-	if _, err := w.Open(ctx, id); !errors.Is(err, context.Canceled) {
+	w := webBlobs{n.blobs, n.api.WantLinked}
+	if _, err := w.Open(ctx, id, id.String()); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
-	w.want = func(ctx context.Context, _ identity.BlobID) error {
+	w.want = func(ctx context.Context, _ identity.BlobID, _ string) error {
 		if at, ok := ctx.Deadline(); !ok || time.Until(at) > blobWait {
 			t.Error("the wait has no end")
 		}
 		return context.DeadlineExceeded
 	}
-	if _, err := w.Open(t.Context(), id); err == nil || !strings.Contains(err.Error(), fs.ErrNotExist.Error()) {
+	if _, err := w.Open(t.Context(), id, id.String()); err == nil || !strings.Contains(err.Error(), fs.ErrNotExist.Error()) {
 		t.Error(err)
 	}
 }

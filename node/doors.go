@@ -34,7 +34,7 @@ func (n *Node) openWeb() error {
 		return fmt.Errorf("listen on %s: %w", n.cfg.WS, err)
 	}
 	n.webListener, n.webHost = l, host
-	n.web = web.New(web.Options{Serve: n.serveWeb, Message: n.publicMessage, Blobs: webBlobs{n.blobs, n.api.WantBlob}, Logger: n.log})
+	n.web = web.New(web.Options{Serve: n.serveWeb, Message: n.publicMessage, Blobs: webBlobs{n.blobs, n.api.WantLinked}, Logger: n.log})
 	n.log.Info("apps can connect by WebSocket", "addr", n.webAddress())
 	return nil
 }

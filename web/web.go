@@ -74,8 +74,9 @@ type Options struct {
 // Blobs is where blobs are kept.
 type Blobs interface {
 	// Open opens a blob for reading. An error that is fs.ErrNotExist: it is not held. It may wait for it, for as long as it likes
-	// or until ctx ends, which is when who asks goes away.
-	Open(ctx context.Context, id identity.BlobID) (io.ReadSeekCloser, error)
+	// or until ctx ends, which is when who asks goes away. link is how a message links it that gives what was asked for: the id,
+	// and the key behind it if there is one.
+	Open(ctx context.Context, id identity.BlobID, link string) (io.ReadSeekCloser, error)
 }
 
 const (
@@ -262,15 +263,17 @@ func (s *Server) blob(w http.ResponseWriter, r *http.Request, text string) {
 	}
 	query := r.URL.Query()
 	var key boxs.Key
+	link := id.String()
 	if query.Has("unbox") {
 		if key, err = boxs.ParseKey(query.Get("unbox")); err != nil {
 			plain(w, http.StatusBadRequest, "that is no key; unbox=KEY.boxs, as the link to the blob has it, is")
 			return
 		}
+		link = boxs.Link(id, key)
 	}
 	var blob io.ReadSeekCloser
 	if err = fs.ErrNotExist; s.o.Blobs != nil {
-		blob, err = s.o.Blobs.Open(r.Context(), id)
+		blob, err = s.o.Blobs.Open(r.Context(), id, link)
 	}
 	w = patient{w, http.NewResponseController(w)} // the time for a whole answer may be over
 	unreadable := func(err error) {

@@ -51,7 +51,10 @@ type openBlob struct {
 
 func (o openBlob) Close() error { *o.closed = true; return nil }
 
-func (b blobs) Open(_ context.Context, id identity.BlobID) (io.ReadSeekCloser, error) {
+func (b blobs) Open(_ context.Context, id identity.BlobID, link string) (io.ReadSeekCloser, error) {
+	if got, _, err := boxs.ParseLink(link); got != id || err != nil {
+		return nil, fmt.Errorf("the link %q is not one to %s", link, id)
+	}
 	switch v := b[id].(type) {
 	case string:
 		return openBlob{strings.NewReader(v), new(bool)}, nil
@@ -376,7 +379,7 @@ type awaited struct {
 
 func (a *awaited) begin() { a.arrives, a.gone = make(chan string), make(chan error, 1) } // in the bubble
 
-func (a *awaited) Open(ctx context.Context, id identity.BlobID) (io.ReadSeekCloser, error) {
+func (a *awaited) Open(ctx context.Context, _ identity.BlobID, _ string) (io.ReadSeekCloser, error) {
 	select {
 	case text, ok := <-a.arrives:
 		if !ok {
