@@ -282,9 +282,10 @@ func draw(rows []row, file string) error {
 	p.X.Label.Text = "seconds after it was made"
 	p.Y.Label.Text = "% of those who want it"
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.X.Min, p.X.Max = 0.1, (posting + watching).Seconds()
+	p.X.Min, p.X.Max = 0.03, (posting + watching).Seconds()
 	p.Y.Min, p.Y.Max = 0, 100
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.XOffs, p.Legend.YOffs = -vg.Points(8), vg.Points(8) // at the bottom right, where there are no lines
+	p.Legend.Padding = vg.Points(3)
 	p.Add(plotter.NewGrid())
 	for i, r := range rows {
 		var all []time.Duration
@@ -296,7 +297,7 @@ func draw(rows []row, file string) error {
 		slices.Sort(all)
 		points := plotter.XYs{}
 		for k := 0; k < len(all); k += max(1, len(all)/400) {
-			points = append(points, plotter.XY{X: max(0.1, all[k].Seconds()), Y: 100 * float64(k+1) / float64(wanters)})
+			points = append(points, plotter.XY{X: max(p.X.Min, all[k].Seconds()), Y: 100 * float64(k+1) / float64(wanters)})
 		}
 		if len(all) == 0 {
 			continue
