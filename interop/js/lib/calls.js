@@ -178,6 +178,8 @@ module.exports = function (keys, held) {
       { query: [{ $filter: { dest: '~root', rts: { $gt: '~claimed late' } } }] }, { query: [{ $filter: { dest: '~root', rts: { $lt: '~claimed late' } } }], reverse: true },
       { query: [{ $filter: { dest: '~root' } }], keys: false }, { query: [{ $filter: { dest: '~a', value: { content: { type: 'about' } } } }] },
       { query: [{ $filter: { dest: '~a', value: { content: { type: 'contact' } } } }], reverse: true }, { query: [{ $filter: { value: { content: { type: 'about' } } } }] },
+      { query: [{ $filter: { dest: { $prefix: '#' } } }, { $map: { dest: 'dest', key: 'key' } }] },
+      { query: [{ $filter: { dest: { $prefix: '#' } } }, { $reduce: { id: 'dest', updatedAt: { $max: 'timestamp' }, count: { $count: true } } }] },
       { query: [] }, {}
     ].map((o) => ({ call: ['backlinks.read', o], unanswered: o.query && !o.query.length })),
     ...[
@@ -295,7 +297,8 @@ module.exports = function (keys, held) {
     ].map((o) => ({ call: ['query.read', o] })),
     ...[
       { query: [{ $filter: { dest: '~me', value: { content: { type: 'contact' } } } }], live: true }, { query: [{ $filter: { dest: '~root' } }], live: true, old: false },
-      { query: [{ $filter: { dest: '~tag' } }], live: true, old: false }, { query: [{ $filter: { dest: '~visitor' } }], live: true }, { query: [{ $filter: { dest: '~visitor' } }], live: true, sync: false }
+      { query: [{ $filter: { dest: '~tag' } }], live: true, old: false }, { query: [{ $filter: { dest: '~visitor' } }], live: true }, { query: [{ $filter: { dest: '~visitor' } }], live: true, sync: false },
+      { query: [{ $filter: { dest: { $prefix: '#' } } }], live: true, old: false }
     ].map((o) => ({ call: ['backlinks.read', o] })),
     { call: ['private.read', { live: true, old: false }] }, { call: ['private.read', { query: [{ $filter: { value: { author: '~visitor' } } }], live: true }] },
     { call: ['createSequenceStream'], shape: true }, { call: ['friends.stream'] }, { call: ['friends.hopStream', { live: true, old: false }] }, { call: ['friends.hopStream', { live: true, old: true }] },
