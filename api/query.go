@@ -146,8 +146,12 @@ func (a *API) run(ctx context.Context, s *muxrpc.Stream, o queryOptions, q *mfr.
 		ask.Caught = func() error { return s.SendJSON([]byte(`{"sync":true}`)) }
 	}
 	a.settle(ctx)
+	found := a.Index.Query(ctx, ask)
+	if ask.Claimed && !ask.Live && left > 0 && !q.Ends() {
+		found = a.paged(ctx, ask, max(64, min(left, 1024)))
+	}
 	values := func(yield func(json.RawMessage, error) bool) {
-		for m, err := range a.Index.Query(ctx, ask) {
+		for m, err := range found {
 			if err != nil {
 				yield(nil, err)
 				return

@@ -213,11 +213,18 @@ func rootIn(m *log.Message, fields map[string]json.RawMessage) (root identity.Ms
 	return m.Key(), begins
 }
 
-// claimed yields messages of people whom we do not block, in the order of the times that they claim, as of now. It asks the index
-// for as many as are likely to be wanted, and then for more: whoever wants few gets them quickly.
+// claimed yields messages of people whom we do not block, in the order of the times that they claim, as of now; likely is how many
+// will be wanted.
 func (a *API) claimed(ctx context.Context, where index.Set, reverse bool, likely int) iter.Seq2[log.Message, error] {
+	return a.paged(ctx, index.Query{Where: where, Claimed: true, Reverse: reverse, Unblocked: true}, likely)
+}
+
+// paged yields what a query by claimed time finds, as of now. It asks the index for as many as are likely to be wanted, and then
+// for more: the index looks for few of the newest in another way than for all.
+func (a *API) paged(ctx context.Context, q index.Query, likely int) iter.Seq2[log.Message, error] {
 	return func(yield func(log.Message, error) bool) {
-		q := index.Query{Where: where, Claimed: true, Reverse: reverse, Limit: likely, To: a.Log.Len(), Unblocked: true}
+		q := q
+		q.Limit, q.To = likely, a.Log.Len()
 		for {
 			n := 0
 			var last index.Point
