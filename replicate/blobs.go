@@ -29,6 +29,10 @@ const (
 	maxWantsBody = 4 << 20
 	// maxWantsEntries bounds the blobs that one body may name.
 	maxWantsEntries = 100_000
+	// wantsBurst is how many entries a peer may say on blobs.createWants at once, and wantsRate how many a second from then on:
+	// each costs some microseconds. What it says beyond waits to be read, and when too much does, no more is heard from it.
+	wantsBurst = 100_000
+	wantsRate  = 20_000
 	// fetchBatch is how many chunks of a blob are taken from a stream at once.
 	fetchBatch = 32
 )
@@ -689,7 +693,15 @@ func (s *session) hearBlobs(ctx context.Context) {
 }
 
 func (x *blobs) hear(ctx context.Context, s *session, stream *muxrpc.Stream) error {
+	began, entries := x.n.o.Now(), 0
 	for {
+		if early := time.Duration(entries-wantsBurst)*(time.Second/wantsRate) - x.n.o.Now().Sub(began); early > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(early):
+			}
+		}
 		body, err := stream.Recv()
 		if err != nil {
 			return err
@@ -700,6 +712,7 @@ func (x *blobs) hear(ctx context.Context, s *session, stream *muxrpc.Stream) err
 		if err != nil {
 			return err
 		}
+		entries += len(said)
 		for len(said) > 0 {
 			room := 0
 			x.mu.Lock()
