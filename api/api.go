@@ -13,6 +13,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,8 @@ type API struct {
 	Version             string // what version() answers
 
 	wants wants // ooo.get's
+
+	settleFor time.Duration // replaces indexWait, for tests on slow machines
 }
 
 // Methods returns the methods of every namespace, for local programs. It is called once.
@@ -122,7 +125,7 @@ var errStopping = errors.New("the node stopped before that; start it, and try ag
 
 // settle waits for the index.
 func (a *API) settle(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, indexWait)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.settleFor, indexWait))
 	defer cancel()
 	_ = a.Index.Wait(ctx, a.Log.Len()) // late is no failure
 }

@@ -46,7 +46,7 @@ func newWorld(t testing.TB) *world {
 	w.check(err)
 	network, err := replicate.New(replicate.Options{Key: key, NetworkKey: [32]byte{9}, Log: feeds, Graph: views, Dir: dir, Blobs: blobs, BlobMax: blobMax})
 	w.check(err)
-	w.api = &API{Blobs: blobs, BlobMax: blobMax, Key: key, Log: feeds, Index: views, Network: network, Hops: 2, Version: "1.2.3", LAN: func() lan.Report { return lan.Report{Problem: "off"} }}
+	w.api = &API{Blobs: blobs, BlobMax: blobMax, Key: key, Log: feeds, Index: views, Network: network, Hops: 2, Version: "1.2.3", settleFor: time.Minute, LAN: func() lan.Report { return lan.Report{Problem: "off"} }}
 	registry, err := muxrpc.NewRegistry(w.api.Methods())
 	w.check(err)
 	near, far := net.Pipe()
