@@ -24,7 +24,7 @@
 //
 // In a sync the large views leave the front and rest, for it needs the processor, and whom it asks for depends on contacts alone: when
 // 0.3 seconds have passed in which less came they catch up, on one processor if somebody waits for answers. Of a sync that does not end
-// they take in some after 30 seconds. The front waits up to 50 ms for more when it has caught up. A view is one file:
+// they take in some after 30 seconds. The front waits up to 10 ms for more when it has caught up. A view is one file:
 //
 //	contacts.go   who follows and blocks whom, and distances: in memory, replication asks for each message
 //	names.go      names, images, descriptions

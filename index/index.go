@@ -602,7 +602,7 @@ const (
 	// In a sync the front rests when it has caught up, this many times as long as it worked, within bounds.
 	restWhole = 10
 	restLeast = 5 * time.Millisecond
-	restMost  = 50 * time.Millisecond
+	restMost  = 10 * time.Millisecond
 )
 
 // rest waits, or fails when ctx ends.

@@ -71,8 +71,9 @@ type peer struct {
 	gave     bool // something that was stored
 	spoke    bool // it said or sent anything
 	failed   map[*feed]failure
-	dropped  map[*feed]state    // ended by a None that is in notes still: the peer has not heard of it
-	owed     map[*feed]struct{} // stalled and not told by Owed yet; nil: none
+	dropped  map[*feed]state       // ended by a None that is in notes still: the peer has not heard of it
+	owed     map[*feed]struct{}    // stalled and not told by Owed yet; nil: none
+	declined map[identity.ID]int32 // from where on it asked for feeds that are not exchanged with it, maxDeclined of them
 }
 
 // state is how a feed stands between us and a peer. It is small because there is one of each wanted feed for each peer: a node
@@ -272,16 +273,26 @@ func (b *Brain) start(now time.Time, p *peer) {
 
 // begin makes a peer's first note of a feed.
 func (b *Brain) begin(now time.Time, p *peer, f *feed) {
-	seq := p.has(f)
-	if !b.shared(f, p) || seq == None || seq == f.head && f.head > 0 {
+	if !b.shared(f, p) {
 		return
 	}
-	b.exchange(p, f)
+	at, asked := p.declined[f.id]
+	if seq := p.has(f); !asked && (seq == None || seq == f.head && f.head > 0) {
+		return
+	}
+	x := b.exchange(p, f)
+	if asked {
+		delete(p.declined, f.id)
+		x.knows(int64(at))
+		x.sent = at
+		x.set(isTx, true)
+	}
 	if f.source == nil && !p.failed[f].refused {
 		b.ask(now, p, f)
 	} else {
 		b.say(p, f, false)
 	}
+	b.enqueue(p, f, x)
 }
 
 // Disconnect ends the exchange with a peer and returns what is to be remembered of it.
@@ -419,6 +430,7 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 			p.put(feed, None)
 			b.wake(p)
 		}
+		p.decline(feed, note)
 		if f == nil {
 			continue
 		}
@@ -435,6 +447,25 @@ func (b *Brain) Notes(now time.Time, id identity.ID, notes Notes) {
 	for _, s := range all {
 		b.note(now, p, s.f, s.note)
 	}
+}
+
+// maxDeclined is of how many feeds it is remembered that a peer asked for them and was told that they are not wanted.
+const maxDeclined = 1024
+
+// decline remembers that a peer asks for a feed that is not exchanged with it, should it be soon: epidemic-broadcast-trees 7 and 9 take
+// what they asked for as asked for, whatever they are told since, and do not ask again.
+func (p *peer) decline(feed identity.ID, note Note) {
+	switch _, ok := p.declined[feed]; {
+	case !note.Replicate() || !note.Receive():
+		delete(p.declined, feed)
+		return
+	case !ok && len(p.declined) >= maxDeclined:
+		return
+	}
+	if p.declined == nil {
+		p.declined = map[identity.ID]int32{}
+	}
+	p.declined[feed] = small(note.Sequence())
 }
 
 // forget drops how far a peer has a feed.
@@ -920,7 +951,7 @@ func (b *Brain) Head(feed identity.ID) int64 {
 func (b *Brain) Size() int {
 	n := len(b.feeds) + len(b.list) + len(b.peers) + len(b.order) + len(b.woken) + len(b.behind) + len(b.waiting) + len(b.doubted)
 	for _, p := range b.order {
-		n += len(p.table) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.remind) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed)
+		n += len(p.table) + len(p.notes) + len(p.lazy) + len(p.thanks) + len(p.remind) + len(p.queue) + len(p.failed) + len(p.dropped) + len(p.owed) + len(p.declined)
 	}
 	return n
 }

@@ -32,7 +32,7 @@
 //   - Who says that it has less of a feed than we sent it, and wants no more, is told once more what we have, StallAfter later: it
 //     may have lost messages. ssb-db2 8 does, when two peers send it the same at once, and would never ask again.
 //   - A feed is exchanged with a peer only if it is wanted and its author does not block the peer.
-//   - Nothing is kept about feeds that are not wanted, however many a peer names: they are answered with -1, as long as the
-//     answers are taken. Nor is it remembered how far a peer has a feed that is not exchanged with it, so that the feed is spoken
+//   - Of feeds that are not wanted it is kept that a peer asked for them, of a thousand: they are answered with -1, as long as the
+//     answers are taken, and sent if they are wanted soon after, for JS peers do not ask again. Nor is it remembered how far a peer has a feed that is not exchanged with it, so that the feed is spoken
 //     of when it is wanted again: the peer takes our -1 for lasting.
 package ebt

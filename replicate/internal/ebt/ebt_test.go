@@ -809,8 +809,45 @@ func TestUnwantedFeedsLeaveNothing(t *testing.T) {
 		t.Errorf("%d answers", len(answer))
 	}
 	p := b.peers[id(1)]
-	if len(b.feeds)+len(b.list)+len(p.table)+len(p.notes) != 0 {
-		t.Errorf("%d feeds, %d in the peer's table", len(b.feeds), len(p.table))
+	if len(b.feeds)+len(b.list)+len(p.table)+len(p.notes) != 0 || len(p.declined) > maxDeclined {
+		t.Errorf("%d feeds, %d in the peer's table, %d declined", len(b.feeds), len(p.table), len(p.declined))
+	}
+}
+
+// A peer that asked for a feed when it was not wanted gets it when it is: it takes its request for standing.
+func TestWhoAskedTooEarlyIsServed(t *testing.T) {
+	for _, withdrawn := range []bool{false, true} {
+		b := New(Options{Self: id(0)})
+		b.Connect(epoch, id(1), nil, false)
+		b.Next(epoch, id(1))
+		b.Notes(epoch, id(1), Notes{id(5): MakeNote(2, true), id(6): MakeNote(4, true), id(7): MakeNote(0, false)})
+		if withdrawn {
+			b.Notes(epoch, id(1), Notes{id(5): MakeNote(2, false), id(6): None})
+		}
+		b.Next(epoch, id(1))
+		for n := range 3 {
+			b.Stored(epoch, id(5+n), 4, identity.ID{})
+			b.Want(epoch, id(5+n), true)
+		}
+		notes, send, _ := b.Next(epoch, id(1))
+		for n := range 3 {
+			if notes[id(5+n)].Sequence() != 4 {
+				t.Errorf("withdrawn %v: told %v", withdrawn, notes)
+			}
+		}
+		want := Send{Feed: id(5), From: 3, To: 4}
+		if withdrawn {
+			want = Send{}
+		}
+		if send != want {
+			t.Errorf("withdrawn %v: sends %+v, want %+v", withdrawn, send, want)
+		}
+		if _, send, _ = b.Next(epoch, id(1)); send.To != 0 {
+			t.Errorf("withdrawn %v: also sends %+v", withdrawn, send)
+		}
+		if p := b.peers[id(1)]; len(p.declined) != 0 {
+			t.Errorf("withdrawn %v: still declined: %v", withdrawn, p.declined)
+		}
 	}
 }
 
