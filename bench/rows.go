@@ -362,6 +362,18 @@ func (r *run) feed() error {
 
 // reconnect lets two nodes that hold the same 10,000 feeds meet again. It takes the time from the call that connects until a message
 // that was published meanwhile is there, and the bytes that went over the connection.
+// traffic is what charkha.peers tells of a peer that is needed here.
+type traffic struct {
+	State             string
+	BytesIn, BytesOut float64
+}
+
+// connected are the peers that a node is connected with: pubs that messages announce are peers, too.
+func (c *charkha) connected() (peers []traffic, err error) {
+	err = c.call(&peers, "charkha.peers")
+	return slices.DeleteFunc(peers, func(p traffic) bool { return p.State != "connected" }), err
+}
+
 func (r *run) reconnect() error {
 	d, err := r.data(gen.Options{Messages: 20_000, Authors: 10_000, Seed: 4})
 	if err != nil {
@@ -404,8 +416,8 @@ func (r *run) reconnect() error {
 			return err
 		}
 		for { // until a has noticed, too
-			var peers []json.RawMessage
-			if err := a.call(&peers, "charkha.peers"); err != nil {
+			peers, err := a.connected()
+			if err != nil {
 				return err
 			}
 			if len(peers) == 0 {
@@ -425,8 +437,8 @@ func (r *run) reconnect() error {
 		}
 		r.add("reconnect", float64(time.Since(began).Microseconds())/1000, "ms")
 		time.Sleep(time.Second)
-		var peers []struct{ BytesIn, BytesOut float64 }
-		if err := b.call(&peers, "charkha.peers"); err != nil {
+		peers, err := b.connected()
+		if err != nil {
 			return err
 		}
 		if len(peers) != 1 {
