@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"charkha/identity"
 	"charkha/log"
@@ -223,7 +224,18 @@ func TestTwoNodesExchangeFeeds(t *testing.T) {
 			b.wait(a.id, 51)
 			b.publish(1)
 			a.wait(b.id, 71)
-			if p := a.Peers(); len(p) != 1 || p[0].ID != b.id || p[0].Via != c.via || p[0].Received != 71 || !p[0].Outgoing {
+			var p []Peer
+			for changed := a.Changed(); ; changed = a.Changed() { // messages are counted a moment after they can be seen
+				if p = a.Peers(); len(p) == 1 && p[0].Received == 71 {
+					break
+				}
+				select {
+				case <-changed:
+				case <-time.After(10 * time.Second):
+					t.Fatalf("%+v", p)
+				}
+			}
+			if p[0].ID != b.id || p[0].Via != c.via || !p[0].Outgoing {
 				t.Errorf("%+v", p)
 			}
 			a.stop()
