@@ -428,10 +428,10 @@ func (in *intake) flush() error {
 				in.refused.Store(true)
 			}
 		}
-		done <- err
 		if err != nil {
 			in.stop(err)
 		}
+		done <- err // last: settle waits for all of this
 	}()
 	return nil
 }
