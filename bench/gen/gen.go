@@ -25,7 +25,7 @@ import (
 )
 
 // Version changes when the same options make other messages than before.
-const Version = 1
+const Version = 2
 
 // Options say what is made.
 type Options struct {
@@ -95,9 +95,10 @@ type generator struct {
 	authors []author
 	joined  int
 	clock   float64
-	posts   []post // of earlier windows, the latest in a ring
-	long    []long // threads that are growing
-	begun   int    // long threads so far
+	posts   []post                  // of earlier windows, the latest in a ring
+	long    []long                  // threads that are growing
+	begun   int                     // long threads so far
+	roots   map[identity.MsgID]bool // of those
 	made    int
 }
 
@@ -130,7 +131,7 @@ const (
 
 func newGenerator(o Options) *generator {
 	rng := rand.New(rand.NewPCG(o.Seed, 0xC4A2))
-	g := &generator{o: o, rng: rng, authors: make([]author, o.Authors), clock: 1.5e12}
+	g := &generator{o: o, rng: rng, roots: map[identity.MsgID]bool{}, authors: make([]author, o.Authors), clock: 1.5e12}
 	if o.Authors > 1 {
 		g.zipf = rand.NewZipf(rng, 1.15, 6, uint64(o.Authors-1))
 	}
@@ -218,10 +219,11 @@ func (g *generator) window(n int) ([]Message, error) {
 	for i := range msgs {
 		if isPost[i] {
 			p := post{id: msgs[i].ID, root: roots[i], author: whose[i]}
-			g.lengthen(p)
-			if len(g.posts) < remembered {
+			switch {
+			case g.lengthen(p): // nobody else answers it, so that the thread ends with the length that was asked for
+			case len(g.posts) < remembered:
 				g.posts = append(g.posts, p)
-			} else {
+			default:
 				g.posts[g.rng.IntN(remembered)] = p
 			}
 		}
@@ -230,18 +232,21 @@ func (g *generator) window(n int) ([]Message, error) {
 	return msgs, nil
 }
 
-// lengthen makes a post that begins a thread the beginning of a long one, if one is wanted, or the latest of its long thread.
-func (g *generator) lengthen(p post) {
+// lengthen makes a post that begins a thread the beginning of a long one, if one is wanted, or the latest of its long thread. It
+// says whether the post is in one.
+func (g *generator) lengthen(p post) bool {
 	if p.root.IsZero() && g.begun < g.o.Long && len(g.long) < longAtATime {
 		g.begun++
 		g.long = append(g.long, long{p, p, LongThread - 1})
-		return
+		g.roots[p.id] = true
+		return true
 	}
 	for i := range g.long {
 		if g.long[i].root.id == p.root {
 			g.long[i].last = p
 		}
 	}
+	return g.roots[p.root]
 }
 
 // answered chooses the post that a new one answers, and says in which thread.
