@@ -16,6 +16,7 @@ func TestDestinations(t *testing.T) {
 		`{"type":"post","channel":"Hello World"}`:                              {"#helloworld"},
 		`{"type":"post","channel":"#x","mentions":["#X"],"text":"#two words"}`: {"#x"},
 		`{"channel":"","root":"%x","branch":"@","x":{"y":[["#deep\u00fc"]]}}`:  {"#deepü"},
+		`{"type":"post","channel":"X","a":"@","b":"#","c":["%","&","s",""]}`:   {"#x"},
 		`"boxed"`:                nil,
 		`{"channel":{"a":"bb"}}`: {"#bb"},
 		``:                       nil,

@@ -23,7 +23,7 @@ type links struct {
 }
 
 func (*links) name() string                   { return "links" }
-func (*links) version() uint32                { return 1 }
+func (*links) version() uint32                { return 2 }
 func (*links) prefix() byte                   { return 'L' }
 func (*links) kind() string                   { return "" }
 func (v *links) begin()                       { v.sets.begin() }
@@ -50,7 +50,7 @@ func (v *links) add(_ *badger.Txn, m *message) error {
 	}
 	left := linksMost
 	v.scan.each(m.content, func(in []frame, text []byte) {
-		if left == 0 || len(in) == 0 || len(text) < 2 {
+		if left == 0 || len(in) == 0 || len(text) == 0 {
 			return
 		}
 		rel := in[0].key
@@ -85,7 +85,7 @@ func Destinations(content []byte) (all []string) {
 	var scan textScanner
 	var term []byte
 	scan.each(content, func(in []frame, text []byte) {
-		if len(all) == linksMost || len(in) == 0 || len(text) < 2 {
+		if len(all) == linksMost || len(in) == 0 || len(text) == 0 {
 			return
 		}
 		dest := ""
