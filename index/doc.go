@@ -39,8 +39,8 @@
 // than these. Blocks count when a message is yielded. DESIGN.md says what rows there are, what was measured, and what was not taken.
 //
 // In memory are the graph, the authors' numbers (some 100 bytes each), 16 bytes for 1,024 messages, at most 8 MB of columns, and
-// the tails of the 5,000 sets that were written last in each of three views (5 MB), and 4,600 messages that were shown lately, of at
-// most 4 KB each (mostly 4 MB).
+// the tails of the 5,000 sets that were written last in each of three views (5 MB), and 8 MB of messages that were shown lately, with
+// 512 that begin threads.
 //
 // What an encrypted message says is indexed if Options.Unbox opens it: apart from what is public, and in clear on this disk.
 //

@@ -230,6 +230,7 @@ func Open(o Options) (*Index, error) {
 	x.pace = pace{at: time.Now(), end: o.Log.Len(), slow: paceSlow}
 	x.contacts, x.pubs, x.messages = newContacts(o.Self, o.Hops), newPubs(), newMessages()
 	x.links, x.words = &links{}, &words{}
+	x.shown.init()
 	for _, v := range []view{x.contacts, x.names, x.pubs, x.messages, x.links, x.words} {
 		f := &follower{view: v, x: x}
 		x.views = append(x.views, f)

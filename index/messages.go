@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"charkha/identity"
 	"charkha/log"
@@ -470,9 +471,8 @@ func (x *Index) fetchSome(dst []log.Message, places []place) ([]log.Message, err
 	n := 0
 	x.shown.mu.Lock()
 	for _, p := range places {
-		m := x.shown.of[p.at%shownMost] // the zero Message has no value
-		if m.Value() == nil || m.Offset() != p.at {
-			m = log.Message{}
+		m, ok := x.shown.of.Get(p.at)
+		if !ok {
 			if id, ok := x.messages.author(p.author); ok {
 				ask[n], of[n] = log.Place{Author: id, Sequence: int64(p.seq), Offset: p.at}, len(dst)
 				n++
@@ -498,16 +498,15 @@ func (x *Index) fetchSome(dst []log.Message, places []place) ([]log.Message, err
 	return dst, nil
 }
 
-const (
-	shownMost = 4096
-	shownSize = 4096 // bytes of a message that is kept; most have some 600
-)
+// shownBytes is how many bytes of messages, of their values, are kept.
+const shownBytes = 8 << 20
 
 // shown keeps messages that were read lately: what is asked for is mostly asked for again. A message never changes, and a place is
 // never that of another one.
 type shown struct {
 	mu    sync.Mutex
-	of    [shownMost]log.Message // by place
+	of    *simplelru.LRU[log.Offset, log.Message]
+	bytes int
 	roots [rootsMost]log.Message // by id, those of threads
 }
 
@@ -522,7 +521,7 @@ func (x *Index) root(id identity.MsgID) (m log.Message, err error) {
 	if m.Value() != nil && m.Key() == id {
 		return m, nil
 	}
-	if m, err = x.o.Log.Get(id); err == nil && len(m.Value()) <= shownSize {
+	if m, err = x.o.Log.Get(id); err == nil {
 		x.shown.mu.Lock()
 		defer x.shown.mu.Unlock()
 		*slot = m
@@ -530,10 +529,18 @@ func (x *Index) root(id identity.MsgID) (m log.Message, err error) {
 	return m, err
 }
 
-// keep keeps a message. mu is held.
+func (s *shown) init() {
+	s.of, _ = simplelru.NewLRU(math.MaxInt, func(_ log.Offset, m log.Message) { s.bytes -= len(m.Value()) })
+}
+
+// keep keeps a message that is not kept yet, for those that were used least lately. mu is held.
 func (s *shown) keep(m log.Message) {
-	if m.Sequence() != 0 && len(m.Value()) <= shownSize {
-		s.of[m.Offset()%shownMost] = m
+	if m.Sequence() == 0 || s.of.Contains(m.Offset()) {
+		return
+	}
+	s.of.Add(m.Offset(), m)
+	for s.bytes += len(m.Value()); s.bytes > shownBytes; {
+		s.of.RemoveOldest()
 	}
 }
 
