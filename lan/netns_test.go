@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/zeroconf/v2"
+
 	"charkha/identity"
 	"charkha/internal/netns"
 )
@@ -37,9 +39,10 @@ func TestMain(m *testing.M) {
 
 // hostConfig is what such a program is told, as JSON in its environment.
 type hostConfig struct {
-	Seed    byte
-	Listen  string // host, with port 4000; "-": nowhere
-	Silence time.Duration
+	Seed     byte
+	Listen   string // host, with port 4000; "-": nowhere
+	Silence  time.Duration
+	Zeroconf string // not a LAN, but libp2p/zeroconf, which announces this address of an interface
 }
 
 // said is a line that it writes.
@@ -84,24 +87,31 @@ func beHost(arg string) error {
 		}()
 		listeners = []identity.Address{{Proto: "net", Host: c.Listen, Port: 4000, Key: key.ID()}}
 	}
+	found := func(a identity.Address) {
+		go func() {
+			answer := ""
+			conn, err := net.DialTimeout("tcp", a.HostPort(), 5*time.Second)
+			if err == nil {
+				var b []byte
+				b, err = io.ReadAll(conn)
+				answer = string(b)
+			}
+			if err != nil {
+				answer = err.Error()
+			}
+			say(said{Found: a.String(), Answer: answer})
+		}()
+	}
+	if c.Zeroconf != "" {
+		go func() {
+			defer cancel()
+			_, _ = io.Copy(io.Discard, os.Stdin)
+		}()
+		return beZeroconf(ctx, identity.Address{Proto: "net", Host: c.Zeroconf, Port: 4000, Key: key.ID()}, found, func() { say(said{Up: true}) })
+	}
 	l, err := New(Options{
 		Key: key, NetworkKey: testNetwork, Silence: c.Silence,
-		Addresses: func() []identity.Address { return listeners },
-		Found: func(a identity.Address) {
-			go func() {
-				answer := ""
-				conn, err := net.DialTimeout("tcp", a.HostPort(), 5*time.Second)
-				if err == nil {
-					var b []byte
-					b, err = io.ReadAll(conn)
-					answer = string(b)
-				}
-				if err != nil {
-					answer = err.Error()
-				}
-				say(said{Found: a.String(), Answer: answer})
-			}()
-		},
+		Addresses: func() []identity.Address { return listeners }, Found: found,
 	})
 	if err != nil {
 		return err
@@ -116,6 +126,28 @@ func beHost(arg string) error {
 	}()
 	say(said{Up: true})
 	return l.Run(ctx)
+}
+
+// beZeroconf announces an address with the DNS-SD library that other programs use, and tells of the addresses that it finds.
+func beZeroconf(ctx context.Context, own identity.Address, found func(identity.Address), up func()) error {
+	server, err := zeroconf.Register("somebody", "_ssb._tcp", "local.", own.Port, []string{"address=" + own.String()}, nil)
+	if err != nil {
+		return err
+	}
+	defer server.Shutdown()
+	entries := make(chan *zeroconf.ServiceEntry)
+	go func() {
+		for e := range entries {
+			for _, text := range e.Text {
+				a, err := identity.ParseAddress(strings.TrimPrefix(text, "address="))
+				if err == nil && a.Key != own.Key && a.Port == e.Port && len(e.AddrIPv4) > 0 && a.Host == e.AddrIPv4[0].String() {
+					found(a)
+				}
+			}
+		}
+	}()
+	up()
+	return zeroconf.Browse(ctx, "_ssb._tcp", "local.", entries)
 }
 
 // testHost is such a program.
@@ -290,6 +322,21 @@ func TestHostsOnOneBridgeFindEachOther(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A program that announces with a library for DNS-SD is found, and finds this node: its records are all that such a library wants.
+func TestZeroconfFindsAndIsFound(t *testing.T) {
+	t.Parallel()
+	b := netns.NewBridge(t)
+	ours := startHost(t, b.Host("eth0", "10.9.1.1/24", "fe80::1/64"), hostConfig{Seed: 1})
+	theirs := startHost(t, b.Host("eth0", "10.9.1.2/24", "fe80::2/64"), hostConfig{Seed: 2, Zeroconf: "10.9.1.2"})
+	ours.finds(foundWithin, "net:10.9.1.2:4000~", theirs)
+	theirs.finds(foundWithin, "net:10.9.1.1:4000~", ours)
+	for _, n := range ours.report().Neighbours {
+		if !slices.Equal(n.By, []Means{MDNS}) {
+			t.Errorf("found as %+v", n)
+		}
 	}
 }
 
