@@ -43,6 +43,7 @@
 //
 //	sha256/ab/cdef...   the blobs, by their ids in hexadecimal, as npm multiblob keeps them
 //	tmp/                half-written files, under random names; emptied by Open
+//	damaged/            what Options.Check found to be damaged, under the ids in hexadecimal; nobody reads it
 //	known               why each is kept, since when, and when it was opened last (journal.go)
 //	refused             the ids of what nobody here wants again, one a line (refuse.go)
 //	lock                held while the store is open
@@ -68,6 +69,6 @@
 // # What it does not do
 //
 // It does not speak with peers (package replicate), and knows no messages: who linked a blob, and how far they are, is told to
-// it. It does not encrypt. It does not read again what it stored: a file that rots is refused by peers, who hash it, and not
-// found out here. Two processes cannot use one folder. On Windows a blob that is being read cannot leave.
+// it. It does not encrypt. It reads again what it stored with Options.Check alone: else a file that rots is refused by peers, who
+// hash it, and not found out here. Two processes cannot use one folder. On Windows a blob that is being read cannot leave.
 package blob

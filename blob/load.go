@@ -72,12 +72,19 @@ func (s *Store) load() error {
 	}
 	held := make([]bool, len(records))
 	var unknown []identity.BlobID
-	if err := s.scan(func(id identity.BlobID) {
-		if n, ok := at[id]; ok {
+	if err := s.scan(func(id identity.BlobID) error {
+		n, ok := at[id]
+		if ok && s.o.Check {
+			if _, err := s.hash(id); err != nil {
+				return s.setAside(id, err)
+			}
+		}
+		if ok {
 			held[n] = true
 		} else {
 			unknown = append(unknown, id)
 		}
+		return nil
 	}); err != nil {
 		return err
 	}
@@ -183,7 +190,7 @@ func (s *Store) odd(path, why string) error {
 }
 
 // scan tells of each file that has a blob's name, and removes everything else.
-func (s *Store) scan(each func(identity.BlobID)) error {
+func (s *Store) scan(each func(identity.BlobID) error) error {
 	dir := filepath.Join(s.o.Dir, "sha256")
 	if err := s.makeFolder(dir); err != nil {
 		return err
@@ -225,7 +232,7 @@ func (s *Store) makeShard(b byte) error {
 	return nil
 }
 
-func (s *Store) scanFolder(path string, b byte, each func(identity.BlobID)) error {
+func (s *Store) scanFolder(path string, b byte, each func(identity.BlobID) error) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -235,9 +242,13 @@ func (s *Store) scanFolder(path string, b byte, each func(identity.BlobID)) erro
 		files, err := f.ReadDir(1024)
 		for _, e := range files {
 			id, ok := parseName(b, e.Name())
+			var err error
 			if ok && e.Type().IsRegular() {
-				each(id)
-			} else if err := s.odd(filepath.Join(path, e.Name()), strange(e, false)); err != nil {
+				err = each(id)
+			} else {
+				err = s.odd(filepath.Join(path, e.Name()), strange(e, false))
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -261,30 +272,50 @@ func strange(e fs.DirEntry, folder bool) string {
 	return "not a name of a blob"
 }
 
+// hash reads a file among the blobs, and tells how large it is. ErrWrongHash: it is not the blob of its name.
+func (s *Store) hash(id identity.BlobID) (size int64, err error) {
+	f, err := os.Open(s.path(id))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	size, err = io.Copy(h, io.LimitReader(f, limit+1))
+	if err == nil && (size > limit || identity.BlobID(h.Sum(nil)) != id) {
+		err = ErrWrongHash
+	}
+	return size, err
+}
+
+// setAside takes a damaged file from among the blobs and keeps it under its id: it may be the only copy.
+func (s *Store) setAside(id identity.BlobID, why error) error {
+	from, dir := s.path(id), filepath.Join(s.o.Dir, "damaged")
+	if err := s.makeFolder(dir); err != nil {
+		return err
+	}
+	to := filepath.Join(dir, hex.EncodeToString(id[:]))
+	s.log.Warn("damaged blob set aside", "blob", id, "file", to, "err", why)
+	return errors.Join(s.disk.rename(from, to), s.disk.syncDir(dir), s.disk.syncDir(filepath.Dir(from)))
+}
+
 // adopt takes in a file of which nothing is known, when it is what its name says, and removes it otherwise.
 func (s *Store) adopt(id identity.BlobID) (bool, error) {
-	path := s.path(id)
-	f, err := os.Open(path)
+	size, err := s.hash(id)
+	if errors.Is(err, ErrWrongHash) {
+		return false, s.odd(s.path(id), "not the blob of its name")
+	}
+	if err != nil {
+		return false, err // the disk is broken rather than the blob
+	}
+	// It may have been copied here a moment ago.
+	f, err := os.Open(s.path(id))
 	if err != nil {
 		return false, err
 	}
 	st, err := f.Stat()
-	if err != nil {
-		return false, errors.Join(err, f.Close())
+	if err := errors.Join(err, s.disk.sync(f), f.Close(), s.disk.syncDir(s.folder(id[0]))); err != nil {
+		return false, err
 	}
-	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(f, limit+1))
-	if err == nil && identity.BlobID(h.Sum(nil)) == id && n <= limit {
-		// It may have been copied here a moment ago.
-		if err := errors.Join(s.disk.sync(f), f.Close(), s.disk.syncDir(filepath.Dir(path))); err != nil {
-			return false, err
-		}
-		s.put(&record{id: id, size: n, stored: max(0, st.ModTime().UnixMilli()), pinned: true})
-		return true, nil
-	}
-	f.Close()
-	if err != nil {
-		return false, err // the disk is broken rather than the blob
-	}
-	return false, s.odd(path, "not the blob of its name")
+	s.put(&record{id: id, size: size, stored: max(0, st.ModTime().UnixMilli()), pinned: true})
+	return true, nil
 }

@@ -50,6 +50,10 @@ type Options struct {
 	// Add, Wants and Trim when the budget is full, once for each author of whom something is there, and no lock is held.
 	Rank func(author identity.ID) int
 
+	// Check makes Open read every blob. One that is damaged, or cannot be read, is set aside in the folder damaged, and not there
+	// any more, so that it can be fetched again.
+	Check bool
+
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: nothing is logged
 

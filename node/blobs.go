@@ -21,7 +21,7 @@ import (
 // openBlobs opens the store of blobs. Nobody else uses it while Open runs.
 func (n *Node) openBlobs() (err error) {
 	n.blobs, err = blob.Open(blob.Options{
-		Dir: filepath.Join(n.cfg.Dir, "blobs"), Max: n.cfg.BlobMax, AutoMax: max(n.cfg.BlobAuto, 0), Budget: n.cfg.BlobBudget, Rank: n.rank, Logger: n.log,
+		Dir: filepath.Join(n.cfg.Dir, "blobs"), Max: n.cfg.BlobMax, AutoMax: max(n.cfg.BlobAuto, 0), Budget: n.cfg.BlobBudget, Rank: n.rank, Check: n.cfg.Check, Logger: n.log,
 	})
 	return err
 }

@@ -44,7 +44,7 @@ type Config struct {
 	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
 	NewFeed    bool               // the operator says that this key never published anywhere
-	Check      bool               // read every stored message first; see log.Options.Check
+	Check      bool               // read every stored message and blob first; see log.Options.Check and blob.Options.Check
 	Logger     *slog.Logger       // nil: nothing is logged
 }
 

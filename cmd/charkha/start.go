@@ -122,7 +122,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	f.StringVar(&network, "network-key", "", "key of the network, 32 bytes in base64 (default: the public network's)")
 	f.StringVar(&hmac, "hmac-key", "", "key that the network's messages are signed with, 32 bytes in base64 (default: none)")
 	f.BoolVar(&newFeed, "new-feed", false, "this key never published anywhere: let it, without fetching its feed first")
-	f.BoolVar(&check, "check", false, "read every stored message first, and cut damaged feeds back, so that peers send the rest again")
+	f.BoolVar(&check, "check", false, "read every stored message and blob first; damaged feeds are cut back and damaged blobs set aside, so that peers send them again")
 	f.BoolVar(&noLAN, "no-lan", false, "do not look for peers on the local network, nor announce this one there")
 	f.StringArrayVar(&interfaces, "lan-interface", nil, "network interface to do that on, such as eth0; may be given several times (default: all that are up)")
 	f.BoolVar(&logJSON, "log-json", false, "log JSON lines")
