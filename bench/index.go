@@ -254,7 +254,7 @@ func (r *run) indexCharkha(d *feeds) error {
 	r.add("index build charkha", float64(d.Messages)/time.Since(began).Seconds(), "messages/s")
 	r.add("index build charkha, peak", peak(), "MB anonymous")
 	r.add("index build charkha, cpu", c.cpu().Seconds()/float64(d.Messages)*1e6, "us of CPU a message")
-	time.Sleep(2 * time.Second) // compaction ends
+	c.rests()
 	for _, q := range all {
 		var took []float64
 		found := 0
@@ -277,6 +277,18 @@ func (r *run) indexCharkha(d *feeds) error {
 		r.quantiles(q.name+" charkha", took)
 	}
 	return r.shown(c)
+}
+
+// rests waits until a node does next to nothing, for a minute at most: after an index was built, its files are put in order for a
+// while.
+func (c *charkha) rests() {
+	for range 60 {
+		before := c.cpu()
+		time.Sleep(time.Second)
+		if c.cpu()-before < 50*time.Millisecond {
+			return
+		}
+	}
 }
 
 // ask asks a node, and returns how many answers came.
