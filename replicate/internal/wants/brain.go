@@ -573,6 +573,9 @@ func (b *Brain) Say(id identity.ID) ([]Entry, bool) {
 		if len(said) == maxSaid {
 			break
 		}
+		if b.lineOf[id] > p.cursor {
+			continue // it is pushed, which comes first, in a body of its own: of two numbers for one blob only the last is heard
+		}
 		said = append(said, Entry{id, size})
 		delete(p.haves, id)
 	}

@@ -377,6 +377,25 @@ func TestPush(t *testing.T) {
 	y.check()
 }
 
+// Who wants a blob that we push hears both that it is pushed, so that he tells when he has it, and that it is here; not in one
+// body, of which only the last number counts.
+func TestPushToWhoWantsIt(t *testing.T) {
+	x := newBench(t, Options{})
+	id := blobID(1)
+	x.held[id] = 10
+	x.Connect(x.now, peerID(1))
+	x.heard(1, Entry{id, -1})
+	x.Push(id, nil)
+	x.Open(peerID(1))
+	var got [][]Entry
+	for said, ok := x.Say(peerID(1)); ok; said, ok = x.Say(peerID(1)) {
+		got = append(got, said)
+	}
+	if want := [][]Entry{{{id, -1}}, {{id, 10}}}; !cmp.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+}
+
 // Own wants that somebody waits for come first, then the newest wish, then strangers'.
 func TestOrder(t *testing.T) {
 	x := newBench(t, Options{})
