@@ -536,6 +536,9 @@ func (b *Brain) Disconnect(now time.Time, id identity.ID) {
 		if len(w.havers) == 0 {
 			b.unready(w)
 		}
+		if w.job != nil {
+			b.settle(now, w.job) // the last piece of it may have ended before the connection
+		}
 	}
 	b.plan(now)
 }

@@ -722,6 +722,31 @@ func TestSizesThatLie(t *testing.T) {
 	}
 }
 
+// What came of a blob is kept for a while after its only peer went, in whichever order its pieces and its connection end.
+func TestPiecesEndBeforeTheConnection(t *testing.T) {
+	x := newBench(t, Options{})
+	x.Want(x.now, blobID(1), false)
+	x.connect(1)
+	x.heard(1, Entry{blobID(1), 3 << 20})
+	x.give(x.next()[0])
+	x.next()
+	for _, a := range x.gets {
+		x.fail(a, Gone)
+	}
+	x.Disconnect(x.now, peerID(1))
+	if a := x.next(); len(a) != 0 {
+		t.Fatalf("at once: %+v", a)
+	}
+	_, x.now = x.Next(x.now)
+	if got := x.now.Sub(epoch); got != keepPartial {
+		t.Fatalf("it is looked at after %v, want %v", got, keepPartial)
+	}
+	x.dropped(x.only(Drop))
+	if len(x.Brain.jobs) != 0 {
+		t.Error("a half blob is kept for ever")
+	}
+}
+
 // Who knows no slices is asked for all of it.
 func TestWithoutSlices(t *testing.T) {
 	x := newBench(t, Options{Max: 100 << 20})
