@@ -405,6 +405,7 @@ func TestJudgeBlob(t *testing.T) {
 		{nil, nil, 3, BlobUnwanted, "not asked for"},
 		{nil, wanted(nil, -1, 0, ""), 0, BlobNoPeers, "no peer is connected"},
 		{nil, wanted(one, 1001, 0, ""), 1, BlobTooLarge, "1001 bytes"},
+		{nil, wanted(nil, 1001, 0, "it is larger than what is taken"), 1, BlobTooLarge, "1001 bytes, as a peer says"},
 		{nil, wanted(two, 1000, 500, ""), 2, BlobArriving, "500 of 1000 bytes have come from alice"},
 		{nil, wanted(two, 1000, 0, "it hung up"), 2, BlobFailing, "1 other say to have it, and it did not come so far: it hung up"},
 		{nil, wanted(one, 1000, 0, ""), 2, BlobFound, "says to have it"},

@@ -142,6 +142,7 @@ type want struct {
 	patience  time.Duration // for slow peers
 	job       *job
 	got       int64 // of the last job
+	tooLarge  int64 // a size that somebody said, and that is not taken; 0: none
 	last      string
 }
 
@@ -764,7 +765,10 @@ func (b *Brain) toldOf(now time.Time, p *peer, id identity.BlobID, size int64) {
 		return
 	}
 	if size > b.o.Max || !w.own && size > b.o.MaxStranger {
-		w.last = "it is larger than what is taken"
+		w.tooLarge, w.last = size, "it is larger than what is taken"
+		if size <= b.o.Max {
+			w.last = "it is larger than what is fetched for others"
+		}
 		return
 	}
 	for _, h := range w.havers {

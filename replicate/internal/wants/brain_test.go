@@ -695,6 +695,9 @@ func TestSizesThatLie(t *testing.T) {
 	if a := x.next(); len(a) != 0 {
 		t.Fatalf("%+v", a)
 	}
+	if w := x.Wants()[0]; w.Size != maxInteger || len(w.From) != 0 || w.Last == "" {
+		t.Errorf("what is too large is not told: %+v", w)
+	}
 	x.heard(1, Entry{id, 3_000_000})
 	for _, a := range x.next() {
 		x.fail(a, Failed) // it ended early

@@ -568,7 +568,7 @@ type Status struct {
 	Since  time.Time
 	Hops   int           // 1: for ourselves
 	Askers []identity.ID // others who want it, a few of them
-	Size   int64         // as peers say; -1: not known
+	Size   int64         // as peers say, those who have it first, then one of whom it is not taken because it is too large; -1: not known
 	Got    int64         // bytes fetched until now
 	From   []identity.ID // who has it, the ones that are fetched from first
 	Last   string        // what went wrong last
@@ -597,6 +597,9 @@ func (b *Brain) Wants() []Status {
 			} else {
 				s.From = append(s.From, h.p.id)
 			}
+		}
+		if s.Size < 0 && w.tooLarge > 0 {
+			s.Size = w.tooLarge
 		}
 		if w.job != nil {
 			s.Size = w.job.size
