@@ -157,6 +157,32 @@ func TestInterruptExport(t *testing.T) {
 	}
 }
 
+// A post that waits for holders says that it was interrupted, and not that the node stopped.
+func TestInterruptPost(t *testing.T) {
+	t.Parallel()
+	dir, _ := runNode(t)
+	cmd := command(dir, "post", "--wait", "1", "hello")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "%") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, cmd, 1)
+	if got := stderr.String(); got != "charkha: interrupted\n" {
+		t.Errorf("it says %q", got)
+	}
+}
+
 // A full disk is told once.
 func TestExportToFullDisk(t *testing.T) {
 	t.Parallel()

@@ -94,6 +94,8 @@ func (c *cli) awaitHolders(cmd *cobra.Command, id identity.MsgID, want int, time
 			fmt.Errorf("%s within %s, not by %d: the post is published, and peers get it when they connect", last.Text, timeout, want),
 			fmt.Sprintf("'charkha held-by %s' tells who has it", id),
 		}
+	case ctx.Err() != nil:
+		return context.Cause(ctx) // not that the connection is closed, which we did
 	default:
 		return err
 	}
