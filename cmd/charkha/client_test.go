@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,5 +83,23 @@ func TestCount(t *testing.T) {
 		if got := count(n, "feed"); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
+	}
+}
+
+// What --watch prints is printed again only when it reads differently.
+func TestPrintChanges(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	show := printChanges(&out, func(w io.Writer, answer []byte) error {
+		_, err := fmt.Fprintf(w, "%c\n", answer[0])
+		return err
+	})
+	for _, answer := range []string{"a1", "a2", "b3", "b4"} {
+		if err := show([]byte(answer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := regexp.MustCompile(`\d\d:\d\d:\d\d`).ReplaceAllString(out.String(), "now"); got != "a\n\n--- now\nb\n" {
+		t.Errorf("printed %q", got)
 	}
 }

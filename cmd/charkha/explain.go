@@ -26,31 +26,42 @@ func (c *cli) explaining(cmd *cobra.Command, what string, arg func(cmd *cobra.Co
 		if err != nil {
 			return err
 		}
-		show := func(answer []byte) error {
-			if c.json {
-				return c.printLines(cmd, answer)
-			}
-			return print(cmd.OutOrStdout(), answer)
+		if c.json {
+			print = func(_ io.Writer, answer []byte) error { return c.printLines(cmd, answer) }
 		}
 		if !watch {
 			var answer json.RawMessage
 			if err := c.call(cmd, &answer, "charkha."+what, with...); err != nil {
 				return err
 			}
-			return show(answer)
+			return print(cmd.OutOrStdout(), answer)
 		}
-		first := true
-		_, err = c.each(cmd, func(answer []byte) error {
-			if !first && !c.json {
-				fmt.Fprintf(cmd.OutOrStdout(), "\n--- %s\n", time.Now().Format(time.TimeOnly))
-			}
-			first = false
-			return show(answer)
-		}, "charkha.watch", append([]any{what}, with...)...)
+		show := func(answer []byte) error { return print(cmd.OutOrStdout(), answer) }
+		if !c.json {
+			show = printChanges(cmd.OutOrStdout(), print)
+		}
+		_, err = c.each(cmd, show, "charkha.watch", append([]any{what}, with...)...)
 		return err
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on, and print it again when it changes, until interrupted")
 	return c.jsonFlag(cmd)
+}
+
+// printChanges prints each answer that does not read as the one before: much of what changes is not for people.
+func printChanges(w io.Writer, print func(w io.Writer, answer []byte) error) func(answer []byte) error {
+	var last []byte
+	return func(answer []byte) error {
+		var text bytes.Buffer
+		if err := print(&text, answer); err != nil || bytes.Equal(text.Bytes(), last) {
+			return err
+		}
+		if last != nil {
+			fmt.Fprintf(w, "\n--- %s\n", time.Now().Format(time.TimeOnly))
+		}
+		last = text.Bytes()
+		_, err := w.Write(last)
+		return err
+	}
 }
 
 // printLines prints JSON, the elements of an array on a line each.
@@ -400,7 +411,11 @@ func printWhy(w io.Writer, answer []byte) error {
 		row(label("peers", i), "%s: %s", person(c.Peer, c.Name), state)
 	}
 	if y.Silent > 0 {
-		row(label("peers", len(y.Claims)), "%s say nothing of it", count(y.Silent, "more peer"))
+		text := "1 peer says nothing of it"
+		if y.Silent > 1 {
+			text = count(y.Silent, "peer") + " say nothing of it"
+		}
+		row(label("peers", len(y.Claims)), "%s", text)
 	}
 	for i, p := range y.Reach {
 		row(label("its author", i), "%s", strings.Join(slices.DeleteFunc([]string{p.State, p.Address, line(p.Note)}, func(s string) bool { return s == "" }), ": "))
