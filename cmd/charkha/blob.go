@@ -3,12 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -236,17 +238,22 @@ Given the link to an encrypted blob, with its key, it is decrypted.
 			if timeout < 0 {
 				return usage(cmd, fmt.Errorf("--timeout %s: must not be negative", timeout))
 			}
-			return c.with(cmd.Context(), func(ctx context.Context, conn *muxrpc.Conn) error {
-				size, err := c.await(ctx, conn, id, timeout)
-				if err != nil {
-					return err
-				}
-				if output == "" {
-					// The bytes show how far it is where they are seen.
-					return readBlob(ctx, conn, cmd.OutOrStdout(), id, key, -1)
-				}
-				return writeFile(output, func(w io.Writer) error { return readBlob(ctx, conn, w, id, key, size) })
-			})
+			get := func(w io.Writer) error {
+				return c.with(cmd.Context(), func(ctx context.Context, conn *muxrpc.Conn) error {
+					size, err := c.await(ctx, conn, id, timeout)
+					if err != nil {
+						return err
+					}
+					if output == "" {
+						size = -1 // the bytes show how far it is where they are seen
+					}
+					return readBlob(ctx, conn, w, id, key, size)
+				})
+			}
+			if output == "" {
+				return get(cmd.OutOrStdout())
+			}
+			return writeFile(output, get)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "file to write it to (default: standard output)")
@@ -281,24 +288,55 @@ func readBlob(ctx context.Context, conn *muxrpc.Conn, w io.Writer, id identity.B
 	return nil
 }
 
-// writeFile makes a file that is there whole, or not at all.
+// writeFile makes a file that is there whole, or not at all. What is there and no file, such as /dev/null or a pipe, is written to.
 func writeFile(name string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*")
+	if to, err := filepath.EvalSymlinks(name); err == nil {
+		name = to // the link stays
+	}
+	temp := ""
+	st, err := os.Stat(name)
+	var f *os.File
+	switch {
+	case err == nil && st.IsDir():
+		return fmt.Errorf("%s is a folder; name a file in it", name)
+	case err == nil && !st.Mode().IsRegular():
+		f, err = os.OpenFile(name, os.O_WRONLY, 0)
+	default:
+		temp = filepath.Join(filepath.Dir(name), ".charkha-"+rand.Text())
+		f, err = os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666) // less what the umask takes
+	}
 	if err != nil {
+		return fmt.Errorf("write %s: %w", name, cause(err))
+	}
+	err = write(f)
+	if cerr := f.Close(); err == nil && cerr != nil {
+		err = fmt.Errorf("write %s: %w", name, cause(cerr))
+	}
+	if temp == "" {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+	if err == nil {
+		if err = os.Rename(temp, name); err != nil {
+			err = fmt.Errorf("write %s: %w", name, cause(err))
 		}
-	}()
-	if err := write(f); err != nil {
-		return err
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+	if err != nil {
+		err = errors.Join(err, os.Remove(temp))
 	}
-	return os.Rename(f.Name(), name)
+	return err
+}
+
+// cause is why a file was not made or moved, without the name that it had meanwhile.
+func cause(err error) error {
+	var path *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &path):
+		return path.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
 }
 
 func (c *cli) blobWantCommand() *cobra.Command {
@@ -538,7 +576,7 @@ func (c *cli) blobListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls", Short: "list the blobs that are here, or those that are wanted: size, and for whom",
 		Long: `List the blobs that are here: id, size, when it came, and for whom it is kept: me, or the person who linked it, or
-the peer who asked for it. With --wanted those that are not here: how much of it came, and who has it.`,
+the peer who brought it or asked for it. With --wanted those that are not here: how much of it came, and who has it.`,
 		Args: takes(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if wanted {
