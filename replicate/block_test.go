@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -130,6 +131,25 @@ func TestBlockTakenBack(t *testing.T) {
 		old = p.history(`{"id":"%s"}`, author.id())
 		if e.got(author.id()) != 6 || len(old.messages()) != 6 {
 			t.Errorf("%d came by EBT and %d by history after the block was taken back", e.got(author.id()), len(old.messages()))
+		}
+	})
+}
+
+// The names of fields are looked at with their case, as in JS: what only looks like a block holds up nothing.
+func TestNoBlockByOtherNames(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		author, peer := newAuthor(9), testKey(2)
+		node := startNode(t, 1, newGraph(author.id()), nodeOptions{mem: m})
+		node.hold(
+			author.message(fmt.Sprintf(`{"type":"contact","contact":"%s","following":true,"Blocking":true,"FLAGGED":1}`, peer.ID())),
+			author.message(fmt.Sprintf(`{"type":"contact","Contact":"%s","blocking":true}`, peer.ID())),
+		)
+		p := dialRaw(t, m, peer, node)
+		e := p.ebt()
+		e.note(author.id(), 0, true)
+		pass(time.Second)
+		if got := e.got(author.id()); got != 2 {
+			t.Errorf("%d of 2 messages came", got)
 		}
 	})
 }

@@ -46,11 +46,8 @@ func contactOf(m *log.Message) identity.ID {
 	if m.Type() != "contact" {
 		return identity.ID{}
 	}
-	var content struct {
-		Contact any `json:"contact"`
-	}
-	_ = json.Unmarshal(m.Content(), &content) // it is an object: the log has it
-	text, _ := content.Contact.(string)
+	fields := fieldsOf(m)
+	text, _ := fields["contact"].(string)
 	id, err := identity.ParseID(text)
 	if err != nil {
 		return identity.ID{}
@@ -58,17 +55,19 @@ func contactOf(m *log.Message) identity.ID {
 	return id
 }
 
+// fieldsOf decodes the content of m. Not into a struct: encoding/json would take "Blocking" for "blocking".
+func fieldsOf(m *log.Message) (fields map[string]any) {
+	_ = json.Unmarshal(m.Content(), &fields) // it is an object: the log has it
+	return fields
+}
+
 // contactBlocks reports whether m says that its author blocks somebody.
 func contactBlocks(m *log.Message, who identity.ID) bool {
 	if contactOf(m) != who {
 		return false
 	}
-	var content struct {
-		Blocking any `json:"blocking"`
-		Flagged  any `json:"flagged"`
-	}
-	_ = json.Unmarshal(m.Content(), &content)
-	return truthy(content.Blocking) || truthy(content.Flagged)
+	fields := fieldsOf(m)
+	return truthy(fields["blocking"]) || truthy(fields["flagged"])
 }
 
 // truthy is JavaScript's truth of a decoded JSON value.
