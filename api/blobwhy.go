@@ -172,7 +172,7 @@ func (a *API) judgeBlob(b *BlobState, connected int) {
 		say(BlobRefused, "it was removed from this node, and does not come back by itself")
 		b.Hint = fmt.Sprintf("'charkha blob want %s' asks the peers for it", b.ID)
 	case w == nil:
-		say(BlobUnwanted, "it is not here, and was not asked for since the node started, or is no longer")
+		say(BlobUnwanted, "it is not here, and was not asked for since the node started, or is no longer; or it left to make room for others")
 		b.Hint = fmt.Sprintf("'charkha blob want %s' asks the peers for it", b.ID)
 	case connected == 0:
 		say(BlobNoPeers, "it is wanted, and no peer is connected of whom to get it")
@@ -184,6 +184,7 @@ func (a *API) judgeBlob(b *BlobState, connected int) {
 		say(BlobArriving, "%d of %d bytes have come from %s", w.Got, w.Size, listed(w.From))
 	case len(w.From) > 0 && w.Last != "":
 		say(BlobFailing, "%s to have it, and it did not come so far: %s", saysWho(w.From), w.Last)
+		b.Hint = fmt.Sprintf("'charkha blob want %s' tries it now, and takes what is larger than --blob-auto, too", b.ID)
 	case len(w.From) > 0:
 		say(BlobFound, "%s to have it, and is asked for it when it is its turn", saysWho(w.From))
 	default:

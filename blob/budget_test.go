@@ -1,6 +1,8 @@
 package blob
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
 	"charkha/identity"
@@ -50,6 +52,12 @@ func TestAutoMax(t *testing.T) {
 	} {
 		if got := s.Wants(identity.BlobID{1}, c.size, c.why); got != c.want {
 			t.Errorf("%d bytes, %+v: %t", c.size, c.why, got)
+		}
+	}
+	// Whoever waits for a blob is told what is in its way.
+	for size, want := range map[int64]string{101: "for what nobody here asked for: 101 bytes, at most 100", 1001: "1001 bytes, at most 1000"} {
+		if err := s.Objection(identity.BlobID{1}, size, byAuthor(100)); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: %v, want %s", size, err, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package blob
 import (
 	"container/heap"
 	"fmt"
+	"io/fs"
 	"math"
 
 	"charkha/identity"
@@ -278,38 +279,49 @@ func (h *candidates) Pop() any {
 	return a
 }
 
-// Wants reports whether a blob that is not there should be fetched: it is not too large, nor, unless somebody asked for it, refused
-// or larger than Options.AutoMax, and Receive would find room, or make it by letting those leave who stand before it in the order of
-// leaving. A negative size is not known yet, and counts as one byte.
+// Wants reports whether a blob that is not there should be fetched; see Objection.
 func (s *Store) Wants(id identity.BlobID, size int64, why Why) bool {
+	return s.Objection(id, size, why) == nil
+}
+
+// Objection says why a blob should not be fetched: it is there (fs.ErrExist), too large, or, unless somebody asked for it, larger than
+// Options.AutoMax (ErrTooLarge) or refused (ErrRefused), or Receive would not find room, nor make it by letting those leave who stand
+// before it in the order of leaving (ErrFull). A negative size is not known yet, and counts as one byte.
+func (s *Store) Objection(id identity.BlobID, size int64, why Why) error {
 	if size < 0 {
 		size = 1
 	}
-	most := s.o.Max
 	if !why.Asked && !why.Own && !why.Pinned {
 		if s.Refused(id) {
-			return false
+			return ErrRefused
 		}
-		if s.o.AutoMax > 0 {
-			most = min(most, s.o.AutoMax)
+		if s.o.AutoMax > 0 && size > s.o.AutoMax && size <= s.o.Max {
+			return fmt.Errorf("%w for what nobody here asked for: %d bytes, at most %d", ErrTooLarge, size, s.o.AutoMax)
 		}
 	}
-	if size > most {
-		return false
+	if size > s.o.Max {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, s.o.Max)
 	}
 	s.mu.Lock()
 	_, held := s.slots[id]
 	free := why.Own || why.Pinned || s.o.Budget == 0 || s.leaving+cost(size) <= s.o.Budget
-	never := s.o.Budget > 0 && cost(size) > s.o.Budget
+	all := s.o.Budget
 	s.mu.Unlock()
-	if held || free || never {
-		return !held && free
+	switch {
+	case held:
+		return fs.ErrExist
+	case free:
+		return nil
+	case all > 0 && cost(size) > all:
+		return fmt.Errorf("%w: %d bytes, all may have %d", ErrFull, size, all)
 	}
 	r := s.rank(why)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.plan(cost(size), why, r, nil)
-	return ok
+	if _, ok := s.plan(cost(size), why, r, nil); !ok {
+		return fmt.Errorf("%w: what is here is worth more, by the order of leaving", ErrFull)
+	}
+	return nil
 }
 
 // SetBudget changes Options.Budget, and lets blobs leave in their order until what is there is within it. Until the store is opened

@@ -33,6 +33,7 @@ var (
 	ErrTooLarge  = errors.New("the blob is larger than allowed")
 	ErrWrongHash = errors.New("the bytes are not those of the blob")
 	ErrFull      = errors.New("no room for the blob") // in the budget, by the order of leaving; or on the disk
+	ErrRefused   = errors.New("the blob was removed here, and nobody asks for it")
 )
 
 // Options for Open.
@@ -44,10 +45,10 @@ type Options struct {
 	// Budget is the most bytes of all blobs that may leave again, those that are being received included; 0: no limit. Own and
 	// pinned blobs do not count. A blob counts in whole blocks of 4 KiB, one at least, as on disk. See "The budget" above.
 	Budget int64
-	// AutoMax is the most bytes of a blob that nobody here asked for; 0: as Max. See Wants.
+	// AutoMax is the most bytes of a blob that nobody here asked for; 0: as Max. See Objection.
 	AutoMax int64
 	// Rank tells how far an author is, in hops: 0 is me, -1 is out of range or unknown. nil: all are -1. It is called by Receive,
-	// Add, Wants and Trim when the budget is full, once for each author of whom something is there, and no lock is held.
+	// Add, Objection and Trim when the budget is full, once for each author of whom something is there, and no lock is held.
 	Rank func(author identity.ID) int
 
 	// Check makes Open read every blob. One that is damaged, or cannot be read, is set aside in the folder damaged, and not there

@@ -246,7 +246,7 @@ func (x *blobs) unwait(id identity.BlobID, w *waiting) {
 var errNoBlobs = errors.New("this node keeps no blobs")
 
 // WishBlob wants a blob without waiting. What was wished last is fetched first. When too many are wished, the one wished longest
-// ago is forgotten. Before it is fetched, the store is asked whether it is worth its room (Store.Wants).
+// ago is forgotten. Before it is fetched, the store is asked whether it is worth its room (Store.Objection).
 func (n *Network) WishBlob(id identity.BlobID, why blob.Why) {
 	x := n.blobs
 	if x == nil || id == emptyBlob {
@@ -538,7 +538,7 @@ func (x *blobs) get(ctx context.Context, a wants.Action, f *fetching) {
 	f.open.Do(func() { f.in, f.err = x.receive(a) })
 	if f.err != nil {
 		r := wants.Local
-		if errors.Is(f.err, blob.ErrFull) || errors.Is(f.err, blob.ErrTooLarge) {
+		if errors.Is(f.err, blob.ErrFull) || errors.Is(f.err, blob.ErrTooLarge) || errors.Is(f.err, blob.ErrRefused) {
 			r = wants.NoRoom
 		}
 		x.got(a, f, r, f.err)
@@ -572,8 +572,10 @@ func (x *blobs) receive(a wants.Action) (*blob.Receiving, error) {
 	} else if why.Peer.IsZero() {
 		why.Peer = a.Peer
 	}
-	if !a.Waited && !x.store.Wants(a.ID, a.Size, why) {
-		return nil, fmt.Errorf("%w: what is there is worth more", blob.ErrFull)
+	if !a.Waited {
+		if err := x.store.Objection(a.ID, a.Size, why); err != nil {
+			return nil, err
+		}
 	}
 	return x.store.Receive(a.ID, a.Size, why)
 }

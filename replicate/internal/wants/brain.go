@@ -376,7 +376,7 @@ func (b *Brain) Want(now time.Time, id identity.BlobID, waited bool) bool {
 	b.unready(w) // its place there changes
 	if !w.own {
 		b.uncharge(w)
-		w.own, w.since = true, now
+		w.own, w.since, w.tooLarge, w.last = true, now, 0, "" // that was about others
 		b.own++
 	}
 	b.turn++
