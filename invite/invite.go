@@ -124,7 +124,7 @@ func Parse(text string) (Invite, error) {
 	return parseLegacy(text) // or a word, or an address of the older form at a host without a dot
 }
 
-func bad(why string) error { return fmt.Errorf("%s: %w", why, ErrInvite) }
+func bad(why string) error { return fmt.Errorf("%w: %s", ErrInvite, why) }
 
 // parseLegacy reads host:port:@key.ed25519~seed.
 func parseLegacy(text string) (Invite, error) {

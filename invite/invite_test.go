@@ -262,9 +262,9 @@ func TestClaim(t *testing.T) {
 		base + "/other":                     host + " answered: 404 Not Found",
 		post("good", "/join?token=x"):       host + " answered, but not with JSON: is that a room?",
 		base + "/join?token=elsewhere":      host + " answered with an invite to another host, elsewhere.example",
-		base + "/join?token=plain":          host + " answered with an invite that cannot be used: it leads to a web address that is not https: not a valid invite",
-		base + "/join?token=empty":          host + " answered with an invite that cannot be used: there is no code in it: not a valid invite",
-		"net:h.x:1~shs:" + b64 + ":" + code: "it is not claimed over HTTP: not a valid invite",
+		base + "/join?token=plain":          host + " answered with an invite that cannot be used: not a valid invite: it leads to a web address that is not https",
+		base + "/join?token=empty":          host + " answered with an invite that cannot be used: not a valid invite: there is no code in it",
+		"net:h.x:1~shs:" + b64 + ":" + code: "not a valid invite: it is not claimed over HTTP",
 	} {
 		i, err := Parse(in)
 		if err != nil {

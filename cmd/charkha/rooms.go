@@ -116,8 +116,8 @@ func (c *cli) aliasCommand() *cobra.Command {
 		c.jsonFlag(&cobra.Command{
 			Use: "list ROOM [ID]", Short: list, Long: sentence(list, roomForm+"; without an ID your own names are listed"),
 			Args: func(cmd *cobra.Command, args []string) error {
-				if len(args) == 2 {
-					return nil
+				if len(args) > 1 {
+					return takes("ROOM", "ID")(cmd, args)
 				}
 				return takes("ROOM")(cmd, args)
 			},
