@@ -46,7 +46,7 @@ func TestVectorVerify(t *testing.T) {
 			}
 			for _, c := range cases {
 				// What has another length never reaches Verify: its types do not hold it. (libsodium's binding for JS
-				// ignores what follows the 64th byte; the base64 in a message cannot say it.)
+				// ignores what follows the 64th byte; package classic cuts that off.)
 				got := len(c.Key) == 32 && len(c.Sig) == 64 && Verify(ID(c.Key), c.Msg, (*[64]byte)(c.Sig))
 				want := c.Answers.Libsodium && len(c.Sig) == 64
 				if got != want {

@@ -17,11 +17,11 @@
 // # What is a message
 //
 // As ssb-validate says: exactly the keys previous, author, sequence, timestamp, hash, content, signature in this order, where author
-// and sequence may be exchanged; author a feed id; sequence an int32; hash "sha256"; signature 64 bytes of canonical base64 and
-// ".sig.ed25519"; content an object whose type is a string of 3 to 52 UTF-16 units, or a string of canonical base64 followed by
-// ".box" and anything but line ends; all of it, signature included, at most 8192 UTF-16 units in the spelling above. The
-// timestamp's type is looked at in the first message of a feed only (CheckNext); Standalone looks at it always, as
-// ssb-validate's checkInvalidOOO does for a message without its feed.
+// and sequence may be exchanged; author a feed id; sequence an int32; hash "sha256"; signature 88 characters of canonical base64,
+// of which the first 64 bytes count and up to two more may follow, and ".sig.ed25519"; content an object whose type is a string of
+// 3 to 52 UTF-16 units, or a string of canonical base64 followed by ".box" and anything but line ends; all of it, signature
+// included, at most 8192 UTF-16 units in the spelling above. The timestamp's type is looked at in the first message of a feed only
+// (CheckNext); Standalone looks at it always, as ssb-validate's checkInvalidOOO does for a message without its feed.
 //
 // # Where it differs from ssb-validate
 //

@@ -795,8 +795,9 @@ func (s *Scanner) signature(kind byte, text []byte) error {
 			return invalid("signature is not canonical base64")
 		}
 	}
+	// 88 characters hold up to 66 bytes. JS peers hand all of them to libsodium, which looks at the first 64.
 	var sig [66]byte
-	if n, err := strict.Decode(sig[:], text[1:89]); err != nil || n != 64 {
+	if n, err := strict.Decode(sig[:], text[1:89]); err != nil || n < 64 {
 		return invalid("signature is not canonical base64")
 	}
 	s.msg.Signature = [64]byte(sig[:64])

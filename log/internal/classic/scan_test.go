@@ -71,7 +71,8 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"signature", `"AAAA.sig.ed25519"`, "signature"},
 		{"signature", `"` + strings.Repeat("A", 86) + `=B.sig.ed25519"`, "signature"},
 		{"signature", `"` + strings.Repeat("A", 85) + `B==.sig.ed25519"`, "signature"},
-		{"signature", `"` + strings.Repeat("A", 88) + `.sig.ed25519"`, "signature"}, // 66 bytes
+		{"signature", `"` + strings.Repeat("A", 87) + `.sig.ed25519"`, "signature"},
+		{"signature", `"` + strings.Repeat("A", 86) + `B=.sig.ed25519"`, "signature"},
 		{"signature", `"` + strings.Repeat("A", 84) + `\nA==.sig.ed25519"`, "signature"},
 		{"signature", `null`, "signature"},
 	} {
@@ -434,6 +435,29 @@ func TestAppendLatin1(t *testing.T) {
 			if got := AppendLatin1([]byte("x"), []byte(text)); string(got) != "x"+string(latin1(text)) {
 				t.Errorf("%q: %x, want %x", text, got[1:], latin1(text))
 			}
+		}
+	}
+}
+
+// A signature of 88 characters can hold 65 or 66 bytes. npm ssb-validate 4.1.4 and ssb-classic 1.1.0 take these two messages, and
+// these are the ids that they give.
+func TestLongSignature(t *testing.T) {
+	t.Parallel()
+	for end, id := range map[string]string{
+		"E=": "%fBu2Wc7DBtcmGBUTer+Ubf+H1jT5bym3gCsOZeamofs=.sha256",
+		"FB": "%4UnO6eGtkjXhTp+EbGAIVIkF1aF+f1wYTf8MtSx07F0=.sha256",
+	} {
+		raw := `{"previous":null,"sequence":1,"author":"@6kpsY+KcUgq+9VB7Ey7F+ZVHdq6+vnuSQh7qaRRG0iw=.ed25519","timestamp":1000000000000,` +
+			`"hash":"sha256","content":{"type":"post","text":"x"},"signature":"MxLyyGt66nn2rvMWuy37CRkD6ZjLptyZBrvJmqWZOsWevHIG72YpjmJZ` +
+			`zxsFPIJHNpW5okurmVDw1t+BmUvDAk` + end + `.sig.ed25519"}`
+		var s Scanner
+		m, err := s.Scan([]byte(raw))
+		if err != nil {
+			t.Errorf("ends in %s: %v", end, err)
+			continue
+		}
+		if m.Key.String() != id || !m.VerifySignature(nil) || string(m.Value) != raw {
+			t.Errorf("ends in %s: %s, %s", end, m.Key, m.Value)
 		}
 	}
 }
