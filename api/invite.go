@@ -32,7 +32,7 @@ type Accepted struct {
 	Already   bool              `json:"already"` // the pub followed us before: the invite was not needed
 	Published []json.RawMessage `json:"published"`
 	Connected bool              `json:"connected"`
-	Problem   string            `json:"problem,omitempty"` // why there is no connection yet, though the invite was accepted
+	Problem   string            `json:"problem,omitempty"` // why there is no connection yet, though the invite was accepted; or what is wrong with it
 }
 
 // inviteTime bounds the claiming of an invite.
@@ -107,8 +107,11 @@ func (a *API) accept(ctx context.Context, code string) (got Accepted, err error)
 	a.Network.Offer(got.Address, replicate.KindPub, "invite")
 	if err := a.Network.Connect(claim, got.Address); err != nil {
 		got.Problem = advise(err).Error()
-	} else {
-		got.Connected = true
+		return got, nil
+	}
+	got.Connected = true
+	if i.Kind != invite.Pub && a.Network.AwaitRoom(claim, got.Address.Key) != nil {
+		got.Problem = "it does not say that it is a room"
 	}
 	return got, nil
 }

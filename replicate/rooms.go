@@ -49,6 +49,10 @@ func (s *session) followRoom(ctx context.Context) {
 		if !errors.Is(err, room.ErrNotRoom) {
 			n.log.Debug("is it a room?", "peer", s.id, "err", err)
 		}
+		s.mu.Lock()
+		s.noRoom = true
+		s.mu.Unlock()
+		n.changed.wake()
 		return
 	}
 	s.mu.Lock()
@@ -275,7 +279,7 @@ func (n *Network) ConnectAlias(ctx context.Context, text string) (identity.ID, e
 	if err := n.Connect(ctx, alias.Room); err != nil {
 		return alias.User, fmt.Errorf("the room of %q: %w", alias.Name, err)
 	}
-	if err := n.awaitRoom(ctx, alias.Room.Key); err != nil {
+	if err := n.AwaitRoom(ctx, alias.Room.Key); err != nil {
 		return alias.User, err
 	}
 	if err := n.Connect(ctx, alias.Address()); err != nil {
@@ -287,15 +291,15 @@ func (n *Network) ConnectAlias(ctx context.Context, text string) (identity.ID, e
 // roomAnswers is how long a peer has to say that it is a room.
 const roomAnswers = 10 * time.Second
 
-// awaitRoom waits until a peer with whom we are connected is known to be a room.
-func (n *Network) awaitRoom(ctx context.Context, id identity.ID) error {
+// AwaitRoom waits until a peer with whom we are connected is known to be a room. The error says that it is none, or does not answer.
+func (n *Network) AwaitRoom(ctx context.Context, id identity.ID) error {
 	ctx, cancel := context.WithTimeout(ctx, roomAnswers)
 	defer cancel()
 	for {
 		changed := n.Changed()
 		_, err := n.roomClient(id)
-		if err == nil {
-			return nil
+		if err == nil || n.saidNoRoom(id) {
+			return err
 		}
 		select {
 		case <-changed:
@@ -303,6 +307,19 @@ func (n *Network) awaitRoom(ctx context.Context, id identity.ID) error {
 			return err
 		}
 	}
+}
+
+// saidNoRoom reports whether a peer was asked whether it is a room, and is not known to be one.
+func (n *Network) saidNoRoom(id identity.ID) bool {
+	n.mu.Lock()
+	s := n.sessions[id]
+	n.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.noRoom
 }
 
 // CallAs makes one connection with another key than ours, such as that of an invite, and gives it to do. It takes no part in

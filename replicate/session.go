@@ -41,6 +41,7 @@ type session struct {
 
 	mu      sync.Mutex
 	room    *roomState    // nil: not a room, as far as we know
+	noRoom  bool          // it was asked, and is not known to be one
 	pinged  bool          // rtt and skew are measured
 	rtt     time.Duration // of a ping
 	skew    time.Duration // of the peer's clock

@@ -46,6 +46,8 @@ room's invite. Put it in quotes. One that is refused, or whose host is not reach
 			}
 			out := cmd.OutOrStdout()
 			switch {
+			case got.Kind != "pub" && got.Connected && got.Problem != "":
+				return fmt.Errorf("connected to %s, but %s", addr, line(got.Problem))
 			case got.Kind != "pub":
 				fmt.Fprintf(out, "the room %s is open to you\n", addr.Key)
 			case got.Already:

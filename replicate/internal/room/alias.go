@@ -12,6 +12,7 @@ import (
 
 	"charkha/identity"
 	"charkha/internal/roomhttp"
+	"charkha/muxrpc"
 )
 
 const (
@@ -47,7 +48,7 @@ func (r *Room) RegisterAlias(ctx context.Context, key identity.KeyPair, name str
 	sig := key.Sign(signedText(r.id, key.ID(), name))
 	answer, err := r.conn.Async(ctx, "room.registerAlias", name, base64.StdEncoding.EncodeToString(sig[:])+sigSuffix)
 	if err != nil {
-		return nil, fmt.Errorf("register the alias %s: %w", name, err)
+		return nil, fmt.Errorf("register the alias %s: %w", name, noAliases(err))
 	}
 	var text string
 	if json.Unmarshal(answer, &text) == nil && len(text) <= maxText {
@@ -61,10 +62,19 @@ func (r *Room) RegisterAlias(ctx context.Context, key identity.KeyPair, name str
 	return nil, fmt.Errorf("register the alias %s: the room's answer is no web address: %.100q", name, answer)
 }
 
+// noAliases puts into plain words that a room does not know what we call.
+func noAliases(err error) error {
+	var remote *muxrpc.RemoteError
+	if errors.As(err, &remote) && missing(remote) {
+		return fmt.Errorf("this room does not do that, as rooms of version 1 do not: %w", err)
+	}
+	return err
+}
+
 // RevokeAlias gives a name up.
 func (r *Room) RevokeAlias(ctx context.Context, name string) error {
 	if _, err := r.conn.Async(ctx, "room.revokeAlias", name); err != nil {
-		return fmt.Errorf("revoke the alias %s: %w", clean(name), err)
+		return fmt.Errorf("revoke the alias %s: %w", clean(name), noAliases(err))
 	}
 	return nil
 }
@@ -73,7 +83,7 @@ func (r *Room) RevokeAlias(ctx context.Context, name string) error {
 func (r *Room) ListAliases(ctx context.Context, of identity.ID) ([]string, error) {
 	answer, err := r.conn.Async(ctx, "room.listAliases", of)
 	if err != nil {
-		return nil, fmt.Errorf("list the aliases of %s: %w", of.Short(), err)
+		return nil, fmt.Errorf("list the aliases of %s: %w", of.Short(), noAliases(err))
 	}
 	var names []string
 	if err := json.Unmarshal(answer, &names); err != nil || len(names) > maxAliases {

@@ -169,6 +169,18 @@ func TestAliasesInARoom(t *testing.T) {
 	}
 }
 
+func TestRoomWithoutAliases(t *testing.T) {
+	t.Parallel()
+	r := roomOf(t)
+	_, register := r.RegisterAlias(t.Context(), key(1), "alice")
+	_, list := r.ListAliases(t.Context(), self)
+	for _, err := range []error{register, list, r.RevokeAlias(t.Context(), "alice")} {
+		if err == nil || !strings.Contains(err.Error(), "rooms of version 1 do not") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestResolveAlias(t *testing.T) {
 	t.Parallel()
 	good := func(name string) claim {
