@@ -108,12 +108,13 @@ read it, and who passes it on cannot.`,
 				if key, err = boxs.KeyFor(file); err != nil {
 					return err
 				}
-				f, ok := file.(io.Seeker)
-				if !ok {
-					return fmt.Errorf("%s cannot be read twice, as --encrypt needs it", args[0])
+				if f, ok := file.(io.Seeker); !ok {
+					err = errors.ErrUnsupported
+				} else {
+					_, err = f.Seek(0, io.SeekStart)
 				}
-				if _, err := f.Seek(0, io.SeekStart); err != nil {
-					return err
+				if err != nil {
+					return fmt.Errorf("%s cannot be read twice, as --encrypt needs it: %w", args[0], cause(err))
 				}
 			}
 			bar := transferBar(size, "add")
