@@ -136,8 +136,10 @@ func (n *Network) dialWebSocket(ctx context.Context, addr identity.Address) (net
 	defer cancel()
 	client := &http.Client{
 		Transport: &http.Transport{
-			Proxy:       http.ProxyFromEnvironment,
-			DialContext: func(ctx context.Context, _, hostport string) (net.Conn, error) { return n.o.dial(ctx, hostport) },
+			Proxy: http.ProxyFromEnvironment,
+			// What answers and is no WebSocket would else be waited for until it hangs up.
+			DisableKeepAlives: true,
+			DialContext:       func(ctx context.Context, _, hostport string) (net.Conn, error) { return n.o.dial(ctx, hostport) },
 		},
 		// A WebSocket is where it is said to be: whoever is there must not send us elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

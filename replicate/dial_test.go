@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -326,4 +328,31 @@ func TestConnectionsAreBounded(t *testing.T) {
 			t.Errorf("%d peers, want two and the one that we dialled", got)
 		}
 	})
+}
+
+// An attempt at something that is no WebSocket leaves no connection behind.
+func TestNoWebSocketThere(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{}, 16)
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	server.Start()
+	defer server.Close()
+	node := startNode(t, 1, newGraph(), nodeOptions{})
+	at := server.Listener.Addr().(*net.TCPAddr)
+	addr := identity.Address{Proto: "ws", Host: at.IP.String(), Port: at.Port, Key: testKey(2).ID()}
+	for range 3 {
+		if err := node.Connect(t.Context(), addr); err == nil || !strings.Contains(err.Error(), "404") {
+			t.Errorf("connected: %v", err)
+		}
+		select {
+		case <-closed:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the connection stays")
+		}
+	}
 }
