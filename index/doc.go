@@ -38,7 +38,7 @@
 // close it, and fetch the messages, up to 64 at once, from the log or from those that were shown lately: a slow reader holds no more
 // than these. Blocks count when a message is yielded. DESIGN.md says what rows there are, what was measured, and what was not taken.
 //
-// In memory are the graph, the authors' numbers (some 100 bytes each), 16 bytes for 1,024 messages, at most 8 MB of columns, and
+// In memory are the graph, the authors' numbers (some 100 bytes each), 16 bytes for 1,024 messages, at most 16 MB of columns, and
 // the tails of the 5,000 sets that were written last in each of three views (5 MB), and 8 MB of messages that were shown lately, with
 // 512 that begin threads.
 //

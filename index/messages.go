@@ -370,9 +370,9 @@ func (v *messages) finish(txn *badger.Txn) error {
 	return v.sets.flush(txn)
 }
 
-const cacheRows = 8192
+const cacheRows = 16384
 
-// columnCache keeps the columns that were read lately and that do not change any more: 8 MB.
+// columnCache keeps the columns that were read lately and that do not change any more: 16 MB, a million messages.
 type columnCache struct {
 	mu   sync.Mutex
 	of   [cacheRows]uint64 // chunk+1
