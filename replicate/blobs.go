@@ -839,7 +839,7 @@ func (x *blobs) writePushes() error {
 	}
 	file := x.pushFile()
 	if err = os.MkdirAll(filepath.Dir(file), 0o700); err == nil {
-		err = os.WriteFile(file+".new", data, 0o600)
+		err = writeSynced(file+".new", data)
 	}
 	if err == nil {
 		err = os.Rename(file+".new", file)
@@ -848,4 +848,17 @@ func (x *blobs) writePushes() error {
 		x.noted = string(data)
 	}
 	return err
+}
+
+// writeSynced writes a file and has it on disk, so that no power cut after a rename leaves an empty one.
+func writeSynced(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }

@@ -110,7 +110,7 @@ func (n *Network) remember() {
 		return
 	}
 	file := filepath.Join(n.o.Dir, "conn.json")
-	err := os.WriteFile(file+".new", data, 0o600)
+	err := writeSynced(file+".new", data)
 	if err == nil {
 		err = os.Rename(file+".new", file)
 	}
