@@ -568,8 +568,8 @@ func (l *Log) usable() error {
 	return l.failed
 }
 
-// Peek finds author and sequence of a raw message without checking anything, for those who want to know whether it is worth
-// the check. False: only Append can tell.
+// Peek finds author and sequence of a raw message without checking its signature, for those who want to know whether it is worth the
+// check, or was asked for. They are what Append finds. false: Append will refuse it.
 func Peek(raw []byte) (author identity.ID, sequence int64, ok bool) { return classic.Peek(raw) }
 
 // commit writes in one transaction, and syncs it when asked. The writer's lock is held. An error is final.

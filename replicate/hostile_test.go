@@ -397,6 +397,34 @@ func TestManyHistoryStreams(t *testing.T) {
 	})
 }
 
+// disguise writes an author's message so that another name stands in it first. Of equal keys the last one counts.
+func disguise(raw []byte, by, as *author) []byte {
+	name := func(a *author) string { return fmt.Sprintf(`"author":"%s",`, a.id()) }
+	raw = bytes.Replace(raw, []byte(name(by)), []byte(name(as)), 1)
+	return bytes.Replace(raw, []byte(`"hash"`), []byte(name(by)+`"hash"`), 1)
+}
+
+// A message of a feed that nobody wants does not come in under the name of one that was asked for.
+func TestHostileNames(t *testing.T) {
+	besiege(t, func(s *siege) {
+		stranger := newAuthor(40)
+		e := s.hostile.ebt()
+		e.note(s.victim.id(), 5, true)
+		pass(time.Second)
+		if !e.asked(s.victim.id()) {
+			s.t.Fatal("the victim's feed was not asked for")
+		}
+		for _, raw := range stranger.posts(3) {
+			e.send(disguise(raw, stranger, s.victim))
+		}
+		pass(5 * time.Second)
+		s.node.holds(stranger.id(), 0)
+		e.send(s.victim.posts(2)...)
+		pass(5 * time.Second)
+		s.node.holds(s.victim.id(), 2)
+	})
+}
+
 // A peer without EBT that sends something else than what it was asked for.
 func TestHostileHistory(t *testing.T) {
 	for _, c := range []struct {
@@ -407,6 +435,12 @@ func TestHostileHistory(t *testing.T) {
 		asking int // how often the feed is asked for in ten minutes
 	}{
 		{"another feed", func(victim, other *author) [][]byte { return other.posts(1) }, "sent in its place", 0, 1},
+		{"another feed in an odd spelling", func(victim, other *author) [][]byte {
+			return [][]byte{bytes.Replace(other.posts(1)[0], []byte(`"sequence":1,`), []byte(`"sequence":1.0,`), 1)}
+		}, "sent in its place", 0, 1},
+		{"another feed behind the name of this one", func(victim, other *author) [][]byte {
+			return [][]byte{disguise(other.posts(1)[0], other, victim)}
+		}, "sent in its place", 0, 1},
 		{"a wrong signature", func(victim, other *author) [][]byte {
 			raws := victim.posts(3)
 			raws[1] = bytes.Replace(raws[1], []byte("message"), []byte("massage"), 1)
@@ -433,6 +467,7 @@ func TestHostileHistory(t *testing.T) {
 				s.hostile = h.accept(s.m, s.node)
 				pass(10 * time.Minute)
 				s.node.holds(s.victim.id(), c.holds)
+				s.node.holds(s.other.id(), 0)
 				if c.told != "" {
 					s.refused(c.told)
 				} else if got := s.book.find("message refused"); len(got) != 0 {

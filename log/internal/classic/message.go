@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync"
 
 	"charkha/identity"
 )
@@ -112,11 +113,43 @@ func Encode(k identity.KeyPair, hmacKey *[32]byte, previous identity.MsgID, sequ
 	return draft, nil
 }
 
-// Peek finds author and sequence of a message without checking it, in a fraction of the time of Scan. It reads the two
-// orders of keys that messages have, as JSON.stringify writes them with any white space; false: the bytes begin otherwise,
-// and only Scan can tell.
+// Peek finds author and sequence of a message without checking the rest of it, most times in a fraction of the time of Scan. What it
+// finds in a message that Scan takes is what Scan finds. false: Scan takes no message of anybody with a sequence above 0 here.
+//
+// It reads the two orders of keys that messages have, as JSON.stringify writes them with any white space, and looks for nothing else
+// that could be one of the two keys behind them: of equal keys the last one counts. Where that is not enough, it scans.
 func Peek(raw []byte) (author identity.ID, sequence int64, ok bool) {
 	p := peeker{raw}
+	author, sequence, ok = p.head()
+	if ok && !maybe(p.rest, `"author"`, `"sequence"`) || !ok && !maybe(raw, `"signature"`) {
+		return author, sequence, ok
+	}
+	s := peekers.Get().(*Scanner)
+	defer peekers.Put(s)
+	m, err := s.Scan(raw)
+	if err != nil {
+		return author, sequence, ok
+	}
+	return m.Author, m.Sequence, m.Sequence > 0 && !m.Author.IsZero()
+}
+
+// peekers are for messages that cannot be read from the beginning alone. A Scanner keeps some multiples of MaxRaw.
+var peekers = sync.Pool{New: func() any { return new(Scanner) }}
+
+// maybe reports whether JSON may hold one of some strings, as it stands or in escapes.
+func maybe(json []byte, texts ...string) bool {
+	for _, text := range texts {
+		if bytes.Contains(json, []byte(text)) {
+			return true
+		}
+	}
+	return bytes.Contains(json, []byte(`\u`))
+}
+
+type peeker struct{ rest []byte }
+
+// head reads the beginning of a message up to the comma behind author and sequence.
+func (p *peeker) head() (author identity.ID, sequence int64, ok bool) {
 	if !p.token("{") || !p.token(`"previous"`) || !p.token(":") {
 		return author, 0, false
 	}
@@ -159,8 +192,6 @@ func Peek(raw []byte) (author identity.ID, sequence int64, ok bool) {
 	}
 	return author, sequence, p.token(",") && !author.IsZero() && sequence > 0
 }
-
-type peeker struct{ rest []byte }
 
 func (p *peeker) space() {
 	for len(p.rest) > 0 && (p.rest[0] == ' ' || p.rest[0] == '\n' || p.rest[0] == '\r' || p.rest[0] == '\t') {

@@ -478,12 +478,38 @@ func TestPeek(t *testing.T) {
 		}
 	}
 	for _, raw := range []string{
-		"", "{", "null", `{"author":1}`, f.with("sequence", "0").String(), f.with("sequence", "-1").String(), f.with("sequence", "1.0").String(),
+		"", "{", "null", `{"author":1}`, f.with("sequence", "0").String(), f.with("sequence", "-1").String(), f.with("sequence", "1.5").String(),
 		f.with("sequence", "12345678901").String(), f.with("author", `"x"`).String(), f.with("author", "1").String(),
 		strings.Replace(f.String(), `"sequence"`, `"author"`, 1), f.String()[:90], f.String()[:20],
 	} {
 		if a, seq, ok := Peek([]byte(raw)); ok {
 			t.Errorf("%.120s: peeked %v %d", raw, a, seq)
+		}
+	}
+	// Odd spellings, and keys that stand twice: the last value counts, which may stand far behind.
+	other := identity.FromSeed([32]byte{2}).ID()
+	plain := f.String()
+	for _, c := range []struct {
+		raw    string
+		author identity.ID
+		seq    int64
+	}{
+		{f.with("sequence", "77.0").String(), author, 77},
+		{f.with("sequence", "7.7e1").String(), author, 77},
+		{strings.Replace(plain, `"author"`, `"\u0061uthor"`, 1), author, 77},
+		{strings.Replace(plain, `"previous":null`, `"previous":[null]`, 1), author, 77},
+		{f.with("content", `{"type":"post","author":"`+other.String()+`","sequence":5,"text":"\u0000"}`).String(), author, 77},
+		{plain[:len(plain)-1] + `,"author":"` + other.String() + `"}`, other, 77},
+		{plain[:len(plain)-1] + `,"sequence":5}`, author, 5},
+		{plain[:len(plain)-1] + `,"sequenc\u0065":5}`, author, 5},
+		{strings.Replace(plain, `"hash"`, ` "\u0061uthor" : "`+other.String()+`", "hash"`, 1), other, 77},
+	} {
+		m, err := new(Scanner).Scan([]byte(c.raw))
+		if err != nil || m.Author != c.author || m.Sequence != c.seq {
+			t.Errorf("%s: scanned %v, %v", c.raw, m, err)
+		}
+		if a, seq, ok := Peek([]byte(c.raw)); !ok || a != c.author || seq != c.seq {
+			t.Errorf("%s: peeked %v %v %d", c.raw, ok, a, seq)
 		}
 	}
 }
