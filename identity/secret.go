@@ -27,10 +27,10 @@ type secretFile struct {
 	ID      string `json:"id"`
 }
 
-// ParseSecret reads the contents of a secret file as any SSB app writes it: JSON, with or without comments that
-// begin with '#' and run to the end of the line. The private key is 64 bytes, the seed and then the public key; a public key or id that is
-// also given must be the same, and the public key must be the one that the seed makes: signing with a pair that does not
-// belong together gives the seed away. No error quotes any part of the secret.
+// ParseSecret reads the contents of a secret file as any SSB app writes it: JSON, with or without comments that begin with '#' and
+// run to the end of the line. The private key is 64 bytes, the seed and then the public key; a public key, or an id that begins with
+// '@', that is also given must be the same, and the public key must be the one that the seed makes: signing with a pair that does
+// not belong together gives the seed away. No error quotes any part of the secret.
 func ParseSecret(b []byte) (KeyPair, error) {
 	if len(b) > maxSecret {
 		return KeyPair{}, fmt.Errorf("secret file: over %d bytes, so it is not one", maxSecret)
@@ -45,12 +45,14 @@ func ParseSecret(b []byte) (KeyPair, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return KeyPair{}, errors.New("secret file: no key in it")
 	}
-	if err := json.Unmarshal(text, &s); err != nil {
-		// encoding/json quotes only single characters, but an offset is all that helps here.
-		if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return KeyPair{}, fmt.Errorf("secret file: field %q is a %s, not a text", e.Field, e.Value)
-		}
+	var fields map[string]json.RawMessage // not the struct: encoding/json would take "Private" for "private"
+	if json.Unmarshal(text, &fields) != nil || fields == nil {
 		return KeyPair{}, errors.New("secret file: not the JSON that SSB apps write")
+	}
+	for name, field := range map[string]*string{"curve": &s.Curve, "public": &s.Public, "private": &s.Private, "id": &s.ID} {
+		if raw := fields[name]; raw != nil && json.Unmarshal(raw, field) != nil {
+			return KeyPair{}, fmt.Errorf("secret file: field %q is not a text", name)
+		}
 	}
 	if s.Curve != "" && s.Curve != "ed25519" {
 		return KeyPair{}, fmt.Errorf("secret file: curve %s: only ed25519 is known", clip(s.Curve))
@@ -72,7 +74,8 @@ func ParseSecret(b []byte) (KeyPair, error) {
 			return KeyPair{}, fmt.Errorf("secret file: its public key does not belong to its private key, which is that of %s", id)
 		}
 	}
-	if s.ID != "" && s.ID != id.String() {
+	// What has no sigil is not the id of today but what old versions wrote there; ssb-keys puts the public key in its place.
+	if strings.HasPrefix(s.ID, "@") && s.ID != id.String() {
 		return KeyPair{}, fmt.Errorf("secret file: its id is %s but its private key is that of %s", clip(s.ID), id)
 	}
 	return k, nil
