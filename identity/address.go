@@ -189,12 +189,17 @@ func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil 
 func (a *Address) UnmarshalText(b []byte) (err error) { *a, err = ParseAddress(string(b)); return err }
 
 // ParseAddress reads a multiserver address and returns its first alternative that is net, ws, wss, onion or tunnel with shs
-// and nothing on top, or reads the older form "host:port:@key.ed25519". The result's Proto is never empty.
+// and nothing on top, or reads the older form "host:port:@key.ed25519", in which the host may begin with "ws://" or "wss://".
+// The result's Proto is never empty.
 func ParseAddress(s string) (Address, error) {
 	if !strings.Contains(s, "~") {
 		if i := strings.LastIndexByte(s, ':'); i >= 0 {
 			if key, err := ParseID(s[i+1:]); err == nil {
-				if a, ok := newAddress("net", strings.Split(s[:i], ":"), key); ok {
+				proto, rest := "net", s[:i]
+				if scheme, _, ok := strings.Cut(rest, "://"); ok && (scheme == "ws" || scheme == "wss") {
+					proto, rest = scheme, rest[len(scheme)+1:]
+				}
+				if a, ok := newAddress(proto, strings.Split(rest, ":"), key); ok {
 					return a, nil
 				}
 			}

@@ -27,14 +27,16 @@
 //     not references here (yet).
 //  3. In an Address, the port is decimal digits up to 65535 and the host is an IP or a name. ssb-ref takes "", "1e3",
 //     "-1" and 65536 as ports, and as IPs what merely looks like some ("999.1.1.1", "", "net:1.2.3.4:8008:" as a host
-//     with a colon).
+//     with a colon), and in front of the host of a net address "ws://".
 //  4. Address is a protocol plus exactly shs: nothing on top ("~gzip") and no other version ("shs2"), which could not be
 //     spoken. ssb-ref looks no further than the beginning of the name.
 //  5. When the first alternative of a multiserver address cannot be used, the next one is tried; ssb-ref gives up.
 //  6. Host names of a local network are fine: without a dot, with underscores and hyphens in any label, IPv6 with a
-//     zone or in brackets. ssb-ref wants what could be a registered domain.
+//     zone or in brackets, a dot at the end. ssb-ref wants what could be a registered domain. It also wants "//" in front of
+//     the host of a ws or wss address, which may be missing here.
 //  7. A tunnel through a room is an Address: the ids of room and peer in their sigil forms, the peer's key again after shs.
-//     parseAddress of ssb-ref does not know tunnels; npm ssb-room-client 2 and ssb-tunnel 2 write and read them so.
+//     parseAddress of ssb-ref does not know tunnels; npm ssb-room-client 2 and ssb-tunnel 2 write and read them so. The
+//     latter has a number behind the peer's id, which must be 0.
 //
 // Addresses and URIs have a bound on their length; the libraries have none.
 package identity

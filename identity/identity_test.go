@@ -251,6 +251,42 @@ func TestParseSecret(t *testing.T) {
 	}
 }
 
+// What follows the format does not count in the URI of an address, as npm ssb-uri2 2.4 reads it.
+func TestParseAddressURI(t *testing.T) {
+	t.Parallel()
+	const want = "net:h.x:1~shs:k"
+	for _, s := range []string{
+		"ssb:address/multiserver?multiserverAddress=net%3Ah.x%3A1~shs%3Ak", "ssb:address/multiserver/?multiserverAddress=" + want,
+		"ssb:address:multiserver:?a=b&multiserverAddress=" + want + "&multiserverAddress=net:other~shs", "ssb://address/multiserver/x?multiserver%41ddress=" + want + "#x",
+	} {
+		if ref, err := ParseURI(s); err != nil || ref.String() != want {
+			t.Errorf("%s: %v, %v", s, ref, err)
+		}
+	}
+	for _, s := range []string{
+		"ssb://address:multiserver?multiserverAddress=" + want, "ssb:address/multi?multiserverAddress=" + want, "ssb:address/multiserver?multiserverAddress=",
+		"ssb:address/multiserver#?multiserverAddress=" + want, "ssb:address/multiserver",
+	} {
+		if ref, err := ParseURI(s); err == nil {
+			t.Errorf("%s: %v", s, ref)
+		}
+	}
+}
+
+// A query that is not UTF-8 reads as in node: U+FFFD for each byte that begins nothing, and for each character that breaks off.
+func TestParseLinkLossy(t *testing.T) {
+	t.Parallel()
+	id := BlobID{1}.String()
+	for in, want := range map[string]string{
+		"%ed%a0%80": "\ufffd\ufffd\ufffd", "%f8%80": "\ufffd\ufffd", "%e2%82": "\ufffd", "%e2%82%41": "\ufffdA", "%f0%9f%98": "\ufffd", "%c3%c3": "\ufffd\ufffd",
+		"%f0%9f%98%80": "\U0001f600", "%ef%bf%bd%ef": "\ufffd\ufffd", "%c0%af": "\ufffd\ufffd", "%f4%90%80": "\ufffd\ufffd\ufffd",
+	} {
+		if _, query, err := ParseLink(id + "?a=" + in); err != nil || query.Get("a") != want {
+			t.Errorf("%s: %q, %v; want %q", in, query, err, want)
+		}
+	}
+}
+
 func TestParseMulti(t *testing.T) {
 	t.Parallel()
 	m, err := ParseMulti("net:h!:!!x:80~shs:k:seed;unix:/a!~b!;c~noauth;tunnel::x")
@@ -298,6 +334,7 @@ func TestAddresses(t *testing.T) {
 		{"onion:abcdef.onion:8008~shs:" + b64, "", "abcdef.onion:8008"},
 		{"pub.example:8008:" + key.String(), "net:pub.example:8008~shs:" + b64, "pub.example:8008"},
 		{"::1:8008:" + key.String(), "net:::1:8008~shs:" + b64, "[::1]:8008"},
+		{"wss://pub.example:443:" + key.String(), "wss://pub.example:443~shs:" + b64, "pub.example:443"},
 	} {
 		a, err := ParseAddress(c.in)
 		if err != nil {
@@ -317,7 +354,7 @@ func TestAddresses(t *testing.T) {
 		"net:h.x:000001~shs:" + b64, "net:1.2.3:1~shs:" + b64, "net:999.1.1.1:1~shs:" + b64, "net:[h.x]:1~shs:" + b64,
 		"net:[::1:1~shs:" + b64, "net:-h:1~shs:" + b64, "net:h..x:1~shs:" + b64, "net:h/x:1~shs:" + b64,
 		"net:h.x:1~noauth", "net:h.x:1~shs2:" + b64, "net:h.x:1~shs:" + b64 + "~gzip", "net:h.x:1~shs:" + b64[:43] + "A",
-		"h.x:1:" + key.String() + "~", "h.x:" + key.String(), "h.x:1:" + b64, key.String(), "tunnel:" + key.String() + ":" + key.String() + "~shs:" + b64,
+		"h.x:1:" + key.String() + "~", "net://h.x:1:" + key.String(), "h.x:" + key.String(), "h.x:1:" + b64, key.String(), "tunnel:" + key.String() + ":" + key.String() + "~shs:" + b64,
 	} {
 		if a, err := ParseAddress(s); !errors.Is(err, ErrAddress) {
 			t.Errorf("%q: %v, %v", s, a, err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // Ref is a reference of any kind: an ID, MsgID, BlobID or Multi.
@@ -71,17 +72,12 @@ func ParseURI(s string) (Ref, error) {
 	}
 	rest, _, _ = strings.Cut(rest, "#")
 	path, query, _ := strings.Cut(rest, "?")
-	sep := "/"
-	if p, ok := strings.CutPrefix(path, "//"); ok {
-		path = p
-	} else if i := strings.IndexAny(path, ":/"); i >= 0 {
-		sep = path[i : i+1]
-	}
-	kind, path, _ := strings.Cut(path, sep)
-	format, data, more := strings.Cut(path, sep)
-	if kind == "address" && format == "multiserver" && data == "" {
+	for _, prefix := range []string{"address/multiserver", "address:multiserver", "//address/multiserver"} {
+		if !strings.HasPrefix(path, prefix) {
+			continue // ssb-uri2 looks no further in the path
+		}
 		for pair := range strings.SplitSeq(query, "&") {
-			if name, value, _ := strings.Cut(pair, "="); name == "multiserverAddress" {
+			if name, value, _ := strings.Cut(pair, "="); unescape(name) == "multiserverAddress" {
 				m, err := ParseMulti(unescape(value))
 				if err != nil {
 					return nil, fmt.Errorf("uri %s: %w", clip(s), err)
@@ -91,6 +87,14 @@ func ParseURI(s string) (Ref, error) {
 		}
 		return nil, bad()
 	}
+	sep := "/"
+	if p, ok := strings.CutPrefix(path, "//"); ok {
+		path = p
+	} else if i := strings.IndexAny(path, ":/"); i >= 0 {
+		sep = path[i : i+1]
+	}
+	kind, path, _ := strings.Cut(path, sep)
+	format, data, more := strings.Cut(path, sep)
 	if !more || strings.ContainsAny(data, "+/") {
 		return nil, bad()
 	}
@@ -165,7 +169,22 @@ func unescape(s string) string {
 			b = append(b, s[i])
 		}
 	}
-	return strings.ToValidUTF8(string(b), "\ufffd")
+	return lossy(b)
+}
+
+// lossy reads UTF-8 as JS does: each byte that begins no character becomes U+FFFD, and so does all of a character that breaks off.
+func lossy(b []byte) string {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r == utf8.RuneError {
+			for n < len(b) && n < utf8.UTFMax && !utf8.FullRune(b[:n+1]) {
+				n++
+			}
+		}
+		out, b = utf8.AppendRune(out, r), b[n:]
+	}
+	return string(out)
 }
 
 // nibble is the value of a hex digit, or -1.

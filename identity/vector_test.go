@@ -465,13 +465,16 @@ func TestVectorAddresses(t *testing.T) {
 var (
 	netLike = regexp.MustCompile(`^(?:net|wss?|onion)$`)
 	looseV4 = regexp.MustCompile(`^(?:\d{1,3}\.){3}\d{1,3}$`)
+	// The host of an address that is not for WebSockets.
+	schemeInside = regexp.MustCompile(`(?:^|;)(?:net|onion):wss?:`)
+
 	looseV6 = regexp.MustCompile(`(?i)^(?:::)?(?:(?:(?:\d{1,3}\.){3}(?:\d{1,3}))?(?:[0-9a-f]){0,4}:{0,2}){1,8}(?:::)?$`)
 )
 
 // stricter holds the addresses that ssb-ref takes and we refuse: rules 3 and 4 of the package doc, and 1 in the older
 // form. It looks at the alternative that ssb-ref chose.
 func stricter(s, host string) bool {
-	if (looseV4.MatchString(host) || looseV6.MatchString(host)) && !parseIP(host).IsValid() {
+	if (looseV4.MatchString(host) || looseV6.MatchString(host)) && !parseIP(host).IsValid() || schemeInside.MatchString(s) {
 		return true // rule 3: the host
 	}
 	if !strings.Contains(s, "~") {
@@ -504,9 +507,13 @@ func badPort(s string) bool {
 // wider holds the addresses that we take and ssb-ref refuses: rules 5 to 7 of the package doc.
 func wider(s string, got Address) bool {
 	if got.Proto == "tunnel" { // rule 7
-		return strings.HasPrefix(s, "tunnel:"+got.Room.String()+":"+got.Key.String()+"~shs:")
+		start := "tunnel:" + got.Room.String() + ":" + got.Key.String()
+		return strings.HasPrefix(s, start+"~shs:") || strings.HasPrefix(s, start+":0~shs:")
+	}
+	if rest, ok := strings.CutPrefix(s, got.Proto+":"); ok && strings.HasPrefix(got.Proto, "ws") && !strings.HasPrefix(rest, "//") {
+		return true // rule 6
 	}
 	return strings.Contains(s, ";") || // rule 5
 		!strings.Contains(got.Host, ".") || strings.Contains(got.Host, "_") || strings.Contains(got.Host, "--") ||
-		strings.Contains(got.Host[strings.LastIndexByte(got.Host, '.'):], "-") || strings.Contains(got.Host, "%") // rule 6
+		strings.Contains(got.Host[strings.LastIndexByte(got.Host, '.'):], "-") || strings.Contains(got.Host, "%") || strings.HasSuffix(got.Host, ".") // rule 6
 }
