@@ -275,7 +275,7 @@ func FuzzRows(f *testing.F) {
 	e := contact{bob, key(3).ID(), blocks}
 	key, value := e.row('K')
 	f.Add(key, value)
-	r := row{place: place{7, 3, 9, 1.5e12}, flags: isPost | isReply, root: identity.MsgID{1}}
+	r := row{place: place{at: 7, author: 3, seq: 9, time: 1.5e12}, flags: isPost | isReply, root: identity.MsgID{1}}
 	f.Add(timeKey(r.time, r.at), r.value())
 	tl := tail{frozen: 256, n: 2, first: 300, last: 301, body: []byte{0xac, 2, 1}}
 	f.Add([]byte{}, tl.bytes())

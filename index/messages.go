@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -20,7 +21,7 @@ import (
 // its author claims, or when it arrived, whichever is earlier: a claim of the future does not keep a message on top.
 //
 //	T a number           the feed id of an author: authors have numbers, in the order in which they appear
-//	T c place/64         columns: author, sequence and time of 64 places in the order of arrival, 16 bytes each
+//	T c place/64         columns: type, author, sequence and time of 64 places in the order of arrival, 16 bytes each
 //	T m place/1024       the latest time of 1,024 places
 //	T s ...              sets
 //	T t time, place      flags, author, sequence; and of a post, which thread it is in
@@ -47,7 +48,7 @@ func newMessages() *messages {
 }
 
 func (*messages) name() string    { return "messages" }
-func (*messages) version() uint32 { return 3 }
+func (*messages) version() uint32 { return 4 }
 func (*messages) prefix() byte    { return 'T' }
 func (*messages) kind() string    { return "" }
 
@@ -99,6 +100,9 @@ func (v *messages) number(txn *badger.Txn, id identity.ID) (uint32, error) {
 		return n, nil
 	}
 	n = uint32(len(v.ids) + len(v.fresh))
+	if n >= authorsMost {
+		return 0, fmt.Errorf("more than %d authors", authorsMost)
+	}
 	v.added[id] = n
 	v.fresh = append(v.fresh, id)
 	return n, txn.Set(binary.BigEndian.AppendUint32([]byte{v.prefix(), 'a'}, n), id[:])
@@ -139,10 +143,21 @@ func timeOf(m *log.Message) float64 { return max(0, min(m.Timestamp(), m.Receive
 // place is where a message is: what the columns say of it.
 type place struct {
 	at     log.Offset
+	kind   byte // what columnKind says of its type, if its content is public
 	author uint32
 	seq    uint32
 	time   float64
 }
+
+// authorsMost is how many authors there may be, because the kind stands in the first byte of their numbers.
+const authorsMost = 1 << 24
+
+// columnKinds are the common types. Their sets have a row for each thousand messages or so, and who leaps from one message to the next
+// of somebody would read another row each time: the columns are read anyway.
+var columnKinds = []string{"post", "vote", "contact", "about", "channel", "pub"}
+
+// columnKind is what a column says of a type; 0: it is another one.
+func columnKind(typ string) byte { return byte(slices.Index(columnKinds, typ) + 1) }
 
 const (
 	columnRows = 64
@@ -157,6 +172,7 @@ func columnKey(chunk uint64) []byte {
 func (p place) put(row []byte) {
 	b := row[uint64(p.at)%columnRows*columnSize:]
 	binary.BigEndian.PutUint32(b, p.author)
+	b[0] = p.kind
 	binary.BigEndian.PutUint32(b[4:], p.seq)
 	binary.BigEndian.PutUint64(b[8:], math.Float64bits(p.time))
 }
@@ -164,7 +180,7 @@ func (p place) put(row []byte) {
 // placeIn reads a column; false: there is no message.
 func placeIn(row []byte, at log.Offset) (place, bool) {
 	b := row[uint64(at)%columnRows*columnSize:]
-	p := place{at, binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:]), math.Float64frombits(binary.BigEndian.Uint64(b[8:]))}
+	p := place{at, b[0], binary.BigEndian.Uint32(b) % authorsMost, binary.BigEndian.Uint32(b[4:]), math.Float64frombits(binary.BigEndian.Uint64(b[8:]))}
 	return p, p.seq != 0
 }
 
@@ -288,7 +304,10 @@ func (v *messages) add(txn *badger.Txn, m *message) error {
 	if err != nil {
 		return err
 	}
-	r := row{place: place{m.Offset(), author, uint32(m.Sequence()), timeOf(&m.Message)}}
+	r := row{place: place{at: m.Offset(), author: author, seq: uint32(m.Sequence()), time: timeOf(&m.Message)}}
+	if m.content != nil && !m.opened {
+		r.kind = columnKind(m.kind)
+	}
 	at := uint64(m.Offset())
 	put := func(opened bool, kind byte, rest ...byte) {
 		v.term = append(messageSet(v.term[:0], opened, kind), rest...)

@@ -230,7 +230,14 @@ func (x *Index) findAll(txn *badger.Txn, of []Set, reverse bool) (finder, error)
 	}
 	// The smallest leads.
 	slices.SortStableFunc(in, func(a, b sized) int { return cmp.Compare(a.size, b.size) })
-	for _, s := range in {
+	for i, s := range in {
+		if kind := columnKind(s.s.text); i > 0 && s.s.kind == 't' && s.s.private == 0 && kind != 0 {
+			if a.cols == nil {
+				a.cols = x.columns(txn)
+			}
+			a.kinds = append(a.kinds, kind)
+			continue
+		}
 		f, err := x.find(txn, s.s, reverse)
 		if err != nil {
 			a.close()
@@ -238,7 +245,7 @@ func (x *Index) findAll(txn *badger.Txn, of []Set, reverse bool) (finder, error)
 		}
 		a.in = append(a.in, f)
 	}
-	if len(a.in) == 1 && len(a.out) == 0 {
+	if len(a.in) == 1 && len(a.out) == 0 && len(a.kinds) == 0 {
 		return a.in[0], nil
 	}
 	return a, nil

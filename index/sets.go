@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"charkha/log"
 )
 
 // A set is the places of the messages that have something in common, such as a type or a word: its term. The newest places are
@@ -411,10 +413,12 @@ func beyond(p uint64, reverse bool) (uint64, bool) {
 	return p + 1, p < math.MaxUint64
 }
 
-// allOf are the places that are in all of some sets, and in none of others.
+// allOf are the places that are in all of some sets, whose columns say all of some types, and that are in none of other sets.
 type allOf struct {
 	reverse bool
 	in, out []finder
+	cols    *columns
+	kinds   []byte // see columnKind
 }
 
 func (a *allOf) seek(p uint64) (uint64, bool, error) {
@@ -430,24 +434,37 @@ func (a *allOf) seek(p uint64) (uint64, bool, error) {
 		if agreed++; agreed < len(a.in) {
 			continue
 		}
-		not := false
-		for _, o := range a.out {
-			q, ok, err := o.seek(p)
-			if err != nil {
-				return 0, false, err
-			}
-			if not = ok && q == p; not {
-				break
-			}
-		}
-		if !not {
-			return p, true, nil
+		yes, err := a.admits(p)
+		if yes || err != nil {
+			return p, yes, err
 		}
 		if p, ok = beyond(p, a.reverse); !ok {
 			return 0, false, nil
 		}
 		agreed = 0
 	}
+}
+
+// admits reports whether a place that is in all sets of in is one of those looked for.
+func (a *allOf) admits(p uint64) (bool, error) {
+	if len(a.kinds) > 0 {
+		at, ok, err := a.cols.at(log.Offset(p))
+		if !ok || err != nil {
+			return false, err
+		}
+		for _, kind := range a.kinds {
+			if at.kind != kind {
+				return false, nil
+			}
+		}
+	}
+	for _, o := range a.out {
+		q, ok, err := o.seek(p)
+		if err != nil || ok && q == p {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (a *allOf) close() {
