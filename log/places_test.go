@@ -1,9 +1,14 @@
 package log
 
 import (
+	"bytes"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"charkha/identity"
 )
 
 func placesOf(msgs []Message) (places []Place) {
@@ -74,6 +79,68 @@ func TestAtMany(t *testing.T) {
 	}
 	if got, err := l.AtMany(nil, places[:100]); !errors.Is(err, ErrClosed) || len(got) != 0 {
 		t.Fatalf("closed: %d, %v", len(got), err)
+	}
+}
+
+// What is near to each other in one feed is read in one go: forwards, backwards, with gaps, with others between, and with places where
+// something else is.
+func TestAtManyOfOneFeed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := open(t, Options{Dir: dir})
+	raws := generate(t, recentSize+3000, 3)
+	appendAll(t, l, raws...)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, Options{Dir: dir}) // nothing is in memory
+	var feeds [][]Message
+	for _, id := range slices.SortedFunc(maps.Keys(l.numbers), func(a, b identity.ID) int { return bytes.Compare(a[:], b[:]) }) {
+		feeds = append(feeds, collect(t, l.Feed(id, Range{})))
+	}
+	rng := rand.New(rand.NewPCG(4, 4))
+	stretches := 0
+	for round := range 300 {
+		var want []Message
+		var places []Place
+		for len(places) < 200 {
+			feed := feeds[rng.IntN(len(feeds))]
+			at, gap, step := rng.IntN(len(feed)), 1+rng.IntN(2*stretchGaps), 1-2*rng.IntN(2)
+			for range rng.IntN(40) {
+				if at < 0 || at >= len(feed) {
+					break
+				}
+				m := feed[at]
+				p := placesOf([]Message{m})[0]
+				if rng.IntN(20) == 0 {
+					p.Offset++
+					m = Message{}
+				}
+				want, places = append(want, m), append(places, p)
+				at += step * (1 + rng.IntN(gap))
+			}
+		}
+		numbers := make([]uint32, len(places))
+		for i := range places {
+			numbers[i] = l.numbers[places[i].Author]
+		}
+		for i := range places {
+			if stretch(numbers[i:], places[i:]) > 0 {
+				stretches++
+			}
+		}
+		got, err := l.AtMany(nil, places)
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("round %d: %d messages, %v", round, len(got), err)
+		}
+		for i := range want {
+			if got[i].Key() != want[i].Key() || string(got[i].Value()) != string(want[i].Value()) {
+				t.Fatalf("round %d, place %d of %d, %+v: %d, want %d", round, i, len(places), places[i], got[i].Sequence(), want[i].Sequence())
+			}
+		}
+	}
+	if stretches < 300 {
+		t.Errorf("only %d stretches", stretches)
 	}
 }
 
