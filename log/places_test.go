@@ -88,7 +88,7 @@ func TestAtManyOfOneFeed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	l := open(t, Options{Dir: dir})
-	raws := generate(t, recentSize+3000, 3)
+	raws := generate(t, 3000, 3)
 	appendAll(t, l, raws...)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
