@@ -41,7 +41,7 @@ func Parse(b []byte, most int) ([]Entry, error) {
 			continue
 		}
 		f, err := strconv.ParseFloat(string(value), 64)
-		if err != nil && !errors.Is(err, strconv.ErrRange) || f != math.Trunc(f) || f == 0 {
+		if err != nil || f != math.Trunc(f) || f == 0 { // an error, too, for what is infinite in JS, and so no integer
 			continue
 		}
 		said = append(said, Entry{id, int64(max(-maxInteger, min(f, maxInteger)))})
