@@ -265,13 +265,15 @@ func (n *Network) WishBlob(id identity.BlobID, why blob.Why) {
 	})
 }
 
-// ForgetBlob wants a blob no longer. Who waits for it gets an error.
+// ForgetBlob wants a blob no longer, and pushes it no longer. Who waits for it gets an error.
 func (n *Network) ForgetBlob(id identity.BlobID) {
 	if x := n.blobs; x != nil {
 		x.event(func(b *wants.Brain, now time.Time) {
 			b.Forget(now, id)
+			b.Unpush(id)
 			x.forgot(id)
 		})
+		x.savePushes()
 	}
 }
 

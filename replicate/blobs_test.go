@@ -318,6 +318,30 @@ func TestWantBlobEnds(t *testing.T) {
 	})
 }
 
+// What is removed while it is pushed is not asked for from everybody, now and after restarts.
+func TestForgetPushedBlob(t *testing.T) {
+	bubble(t, func(t *testing.T, m *memNet) {
+		a := startBlobs(t, 1, 0, nodeOptions{mem: m})
+		id := a.add(bytesOf(1, 1000))
+		if err := a.PushBlob(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.store.Remove(id); err != nil {
+			t.Fatal(err)
+		}
+		a.ForgetBlob(id)
+		b := startBlobs(t, 2, 0, nodeOptions{mem: m})
+		b.connect(a.testNode)
+		pass(time.Second)
+		if w := b.BlobWants(); len(w) != 0 {
+			t.Errorf("others were told of it: %+v", w)
+		}
+		if file, err := os.ReadFile(a.blobs.pushFile()); err != nil || string(file) != "{}\n" {
+			t.Errorf("push.json: %s, %v", file, err)
+		}
+	})
+}
+
 // A node that stops in the middle of a blob leaves nothing half-written, and has the rest later.
 func TestStopWhileFetching(t *testing.T) {
 	bubble(t, func(t *testing.T, m *memNet) {
