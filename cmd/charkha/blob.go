@@ -62,6 +62,15 @@ func (c *cli) blobCall(use, short, method, done string, args ...any) *cobra.Comm
 			if err := c.call(cmd, nil, method, append([]any{id}, args...)...); err != nil {
 				return err
 			}
+			if method == "blobs.push" {
+				var here bool
+				if err := c.call(cmd, &here, "blobs.has", id); err != nil {
+					return err
+				}
+				if !here {
+					note(cmd, "it is not here: it is offered once it is ('charkha blob want %s')", id)
+				}
+			}
 			if c.json {
 				return printJSON(cmd, map[string]identity.BlobID{done: id})
 			}
