@@ -597,6 +597,22 @@ func TestReportSaysWhyThereIsNothing(t *testing.T) {
 	}
 }
 
+// One of several interfaces that were chosen may be mistyped.
+func TestReportSaysWhichInterfaceIsNotThere(t *testing.T) {
+	b := newBench(t)
+	b.o.Interfaces = []string{"eth0", "eth7"}
+	b.list = func() ([]netif, error) { return []netif{lo, eth0}, nil }
+	b.look(start)
+	b.ifaces[eth0.index].announced = []identity.Address{addr("10.0.0.1", 8008, key(1))}
+	if got := b.Report().Problem; got != "there is no interface eth7" {
+		t.Errorf("%q", got)
+	}
+	b.o.Interfaces = b.o.Interfaces[:1]
+	if got := b.Report().Problem; got != "" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestReportIsPlainJSON(t *testing.T) {
 	b := newBench(t, lo, eth0)
 	b.signed(key(2), "fe80::2%eth0", addr("fe80::2", 8008, key(2)))

@@ -146,16 +146,7 @@ func (l *LAN) problem(r Report) string {
 		return "not running"
 	}
 	if len(l.ifaces) == 0 {
-		for _, name := range l.o.Interfaces {
-			i := slices.IndexFunc(r.Interfaces, func(x Interface) bool { return x.Name == name })
-			switch {
-			case i < 0:
-				return fmt.Sprintf("there is no interface %s", name)
-			case r.Interfaces[i].Unused != "":
-				return fmt.Sprintf("interface %s is %s", name, r.Interfaces[i].Unused)
-			}
-		}
-		return "no interface is up but loopback"
+		return cmp.Or(l.absent(r), "no interface is up but loopback")
 	}
 	if len(r.Sockets) > 0 && !slices.ContainsFunc(r.Sockets, func(s Socket) bool { return s.Error == "" }) {
 		return "no port can be listened at: " + r.Sockets[0].Error
@@ -174,5 +165,19 @@ func (l *LAN) problem(r Report) string {
 	case !announced:
 		return "nothing is announced: the node listens nowhere that others on these networks can reach"
 	}
-	return failed
+	return cmp.Or(failed, l.absent(r))
+}
+
+// absent says which of the interfaces that were chosen cannot be used.
+func (l *LAN) absent(r Report) string {
+	for _, name := range l.o.Interfaces {
+		i := slices.IndexFunc(r.Interfaces, func(x Interface) bool { return x.Name == name })
+		switch {
+		case i < 0:
+			return fmt.Sprintf("there is no interface %s", name)
+		case r.Interfaces[i].Unused != "":
+			return fmt.Sprintf("interface %s is %s", name, r.Interfaces[i].Unused)
+		}
+	}
+	return ""
 }
