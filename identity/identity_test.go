@@ -287,6 +287,22 @@ func TestParseLinkLossy(t *testing.T) {
 	}
 }
 
+func TestParseExperimental(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"ssb:experimental?", "ssb://experimental?", "ssb://experimental/?", "ssb://experimental/x?"} {
+		query, ok := ParseExperimental(s + "a=b+c%2B&&x&a=%zz;d#e=f")
+		if !ok || len(query) != 2 || query.Get("a") != "b c+" || query["a"][1] != "%zz;d" || !query.Has("x") {
+			t.Errorf("%s: %q, %v", s, query, ok)
+		}
+	}
+	for _, s := range []string{"", "ssb:experimental", "ssb:experimental/?a=b", "ssb:experimentals?a=b", "ssb://experimentals?a=b", "ssb:experimental#?a=b",
+		"ssb:experimental?" + strings.Repeat("a", 4*maxAddress)} {
+		if query, ok := ParseExperimental(s); ok {
+			t.Errorf("%.40s: %q", s, query)
+		}
+	}
+}
+
 func TestParseMulti(t *testing.T) {
 	t.Parallel()
 	m, err := ParseMulti("net:h!:!!x:80~shs:k:seed;unix:/a!~b!;c~noauth;tunnel::x")

@@ -137,19 +137,39 @@ func ParseLink(s string) (Ref, url.Values, error) {
 	if text == "" {
 		return ref, nil, nil
 	}
+	query := parseQuery(text)
+	for i, key := range query["unbox"] {
+		query["unbox"][i] = strings.ReplaceAll(key, " ", "+")
+	}
+	return ref, query, nil
+}
+
+// ParseExperimental reads the query of an ssb:experimental URI, as URLs of JS do: what is no escape stands for itself. Behind
+// "ssb://experimental" may stand a path, which some programs that hand such links on put there (npm ssb-uri2 2.4 and
+// ssb-room-client 2 do not look at it).
+func ParseExperimental(s string) (query url.Values, ok bool) {
+	if len(s) > 3*maxAddress {
+		return nil, false
+	}
+	s, _, _ = strings.Cut(s, "#")
+	path, text, ok := strings.Cut(s, "?")
+	if !ok || path != "ssb:experimental" && path != "ssb://experimental" && !strings.HasPrefix(path, "ssb://experimental/") {
+		return nil, false
+	}
+	return parseQuery(text), true
+}
+
+// parseQuery reads the pairs of a query.
+func parseQuery(text string) url.Values {
 	query := url.Values{}
 	for pair := range strings.SplitSeq(text, "&") {
 		if pair == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(pair, "=")
-		name, value = unescape(name), unescape(value)
-		if name == "unbox" {
-			value = strings.ReplaceAll(value, " ", "+")
-		}
-		query.Add(name, value)
+		query.Add(unescape(name), unescape(value))
 	}
-	return ref, query, nil
+	return query
 }
 
 // unescape reads a part of a query as JS does: what is no escape stands for itself.

@@ -108,9 +108,10 @@ func Parse(text string) (Invite, error) {
 		return Invite{}, bad("it is too long")
 	case strings.HasPrefix(lower, "http://"), strings.HasPrefix(lower, "https://"):
 		return parsePage(text)
-	case strings.HasPrefix(text, "ssb:experimental?"), strings.HasPrefix(text, "ssb://experimental?"):
-		return parseURI(text)
 	case strings.HasPrefix(text, "ssb:"):
+		if query, ok := identity.ParseExperimental(text); ok {
+			return parseExperimental(query)
+		}
 		ref, err := identity.ParseURI(text)
 		if m, ok := ref.(identity.Multi); err == nil && ok {
 			return parseMulti(m)
@@ -210,14 +211,8 @@ func checkURL(u *url.URL) error {
 	return nil
 }
 
-// parseURI reads ssb:experimental?action=claim-http-invite. join-room was its name in drafts.
-func parseURI(text string) (Invite, error) {
-	_, text, _ = strings.Cut(text, "?")
-	text, _, _ = strings.Cut(text, "#")
-	query, err := url.ParseQuery(text)
-	if err != nil {
-		return Invite{}, bad("it is a link that cannot be read")
-	}
+// parseExperimental reads ssb:experimental?action=claim-http-invite. join-room was its name in drafts.
+func parseExperimental(query url.Values) (Invite, error) {
 	if action := query.Get("action"); action != "claim-http-invite" && action != "join-room" {
 		return Invite{}, bad("it is a link to something else")
 	}

@@ -156,7 +156,7 @@ func (c *cli) aliasCommand() *cobra.Command {
 func isAlias(text string) bool {
 	lower := strings.ToLower(text)
 	return strings.HasPrefix(lower, "https://") || strings.HasPrefix(lower, "http://") || strings.HasPrefix(lower, "ssb:experimental?") ||
-		strings.HasPrefix(lower, "ssb://experimental?")
+		strings.HasPrefix(lower, "ssb://experimental")
 }
 
 func (c *cli) connectAlias(cmd *cobra.Command, text string) error {

@@ -117,26 +117,11 @@ type claim struct {
 
 // ParseAliasURI reads "ssb:experimental?action=consume-alias&..." and checks the signature.
 func ParseAliasURI(uri string) (Alias, error) {
-	query, ok := experimental(uri)
-	if !ok || query.Get("action") != "consume-alias" {
+	query, ok := identity.ParseExperimental(uri)
+	if !ok || len(uri) > maxText || query.Get("action") != "consume-alias" {
 		return Alias{}, fmt.Errorf("%.100q is no URI of an alias: %w", uri, ErrAlias)
 	}
 	return claim{query.Get("multiserverAddress"), query.Get("roomId"), query.Get("userId"), query.Get("alias"), query.Get("signature")}.check()
-}
-
-// experimental is the query of an ssb:experimental URI.
-func experimental(uri string) (url.Values, bool) {
-	if len(uri) > maxText {
-		return nil, false
-	}
-	for _, prefix := range []string{"ssb:experimental?", "ssb://experimental?"} {
-		if text, ok := strings.CutPrefix(uri, prefix); ok {
-			text, _, _ = strings.Cut(text, "#")
-			query, err := url.ParseQuery(text)
-			return query, err == nil
-		}
-	}
-	return nil, false
 }
 
 // check makes an alias of what somebody claims.

@@ -264,7 +264,7 @@ func TestResolveAlias(t *testing.T) {
 		"action": {"consume-alias"}, "multiserverAddress": {sig.Address}, "roomId": {sig.RoomID}, "userId": {sig.UserID}, "alias": {"bob"},
 		"signature": {strings.NewReplacer("+", "-", "/", "_").Replace(sig.Signature)},
 	}
-	for _, prefix := range []string{"ssb:experimental?", "ssb://experimental?"} {
+	for _, prefix := range []string{"ssb:experimental?", "ssb://experimental?", "ssb://experimental/?a;b&"} {
 		if a, err := ResolveAlias(t.Context(), prefix+query.Encode()); err != nil || a.Name != "bob" {
 			t.Errorf("%s: %v, %v", prefix, a, err)
 		}
