@@ -58,16 +58,15 @@ func decodeSigned(network *[32]byte, packet []byte) (id identity.ID, addrs []ide
 	if !ok {
 		return id, nil, false, errBeacon
 	}
-	var body struct {
-		Address string `json:"address"`
-	}
-	if err := json.Unmarshal(text, &body); err != nil {
+	var fields map[string]json.RawMessage // not a struct: encoding/json would take "Address" for "address"
+	var address string
+	if json.Unmarshal(text, &fields) != nil || json.Unmarshal(fields["address"], &address) != nil {
 		return id, nil, false, errBeacon
 	}
-	if id, addrs, err = addresses(body.Address); err != nil {
+	if id, addrs, err = addresses(address); err != nil {
 		return id, nil, false, err
 	}
-	return id, addrs, identity.Verify(id, signedText(body.Address), &sig), nil
+	return id, addrs, identity.Verify(id, signedText(address), &sig), nil
 }
 
 // addresses reads what a packet announces: a multiserver address of one or more alternatives, or the older host:port:key.

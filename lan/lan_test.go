@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/nacl/secretbox"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"charkha/identity"
@@ -34,6 +35,29 @@ type vector struct {
 	Packet   string      `json:"packet_hex"`
 	Verified *bool       `json:"verified"`
 	What     string      `json:"what"`
+}
+
+// A beacon holds JSON, in which names are told apart by their case, and of equal ones the last counts.
+func TestNamesInBeacon(t *testing.T) {
+	t.Parallel()
+	k := key(1)
+	address := "net:192.168.1.2:8008~shs:" + k.ID().String()[1:45]
+	for text, want := range map[string]bool{
+		`{"address":"` + address + `"}`:                           true,
+		`{"address":"` + address + `","ADDRESS":"net:x:1~shs"}`:   true,
+		`{"address":7,"\u0061ddress":"` + address + `","x":[1]} `: true,
+		`{"Address":"` + address + `"}`:                           false,
+		`{"address":null}`:                                        false,
+		`["` + address + `"]`:                                     false,
+		`null`:                                                    false,
+	} {
+		sig := k.Sign(signedText(address))
+		packet := secretbox.Seal(nil, []byte(text), (*[24]byte)(mainNetwork[:24]), &mainNetwork)
+		id, addrs, verified, err := decodeSigned(&mainNetwork, append(packet, sig[:]...))
+		if good := err == nil && verified && id == k.ID() && len(addrs) == 1; good != want {
+			t.Errorf("%s: %v %v %v %v", text, id, addrs, verified, err)
+		}
+	}
 }
 
 func TestVectors(t *testing.T) {
