@@ -437,43 +437,67 @@ func deref(n *int64) int64 {
 	return *n
 }
 
+// tellAfter is how long somebody waits before being told why: most blobs come sooner, and peers have to answer first.
+const tellAfter = time.Second
+
 // tellOf tells on standard error how a blob stands that is waited for, until ctx ends: a line when that changes, and a bar while bytes come.
 func (c *cli) tellOf(ctx context.Context, conn *muxrpc.Conn, id identity.BlobID) {
 	s, err := conn.Source(ctx, "charkha.watch", "blob", id)
 	if err != nil {
 		return // who waits is told why
 	}
-	defer s.Close()
+	states := make(chan blobState)
+	go func() { // ends when s is closed
+		defer close(states)
+		for {
+			body, err := s.Recv()
+			if err != nil {
+				return
+			}
+			var b blobState
+			if json.Unmarshal(body.Data, &b) == nil && b.Want != nil { // else asked before it was wanted, or here
+				states <- b
+			}
+		}
+	}()
+	defer func() {
+		s.Close()
+		for range states { // until it has ended
+		}
+	}()
 	var bar *progressbar.ProgressBar
 	defer func() {
 		if bar != nil {
 			_ = bar.Close() // only looks
 		}
 	}()
-	last := ""
+	said, text := "", ""
+	soon := time.After(tellAfter)
 	for {
-		body, err := s.Recv()
-		if err != nil {
-			return
-		}
-		var b blobState
-		if json.Unmarshal(body.Data, &b) != nil || b.Want == nil {
-			continue // asked before it was wanted, or here
-		}
-		if b.Verdict == "arriving" {
-			if bar == nil {
-				bar = transferBar(b.Want.Size, "fetch")
-				fmt.Fprintf(os.Stderr, "fetching %s from %s\n", size(b.Want.Size), people(b.Want.From))
+		select {
+		case b, ok := <-states:
+			if !ok {
+				return
 			}
-			_ = bar.Set64(b.Want.Got)
-			continue
+			if b.Verdict == "arriving" {
+				text = ""
+				if bar == nil {
+					bar = transferBar(b.Want.Size, "fetch")
+					fmt.Fprintf(os.Stderr, "fetching %s from %s\n", size(b.Want.Size), people(b.Want.From))
+				}
+				_ = bar.Set64(b.Want.Got)
+				continue
+			}
+			text = line(b.Text)
+		case <-soon:
+			soon = nil
 		}
-		if text := line(b.Text); text != last {
+		if soon == nil && text != "" && text != said {
 			if bar != nil {
 				_ = bar.Clear()
 			}
 			fmt.Fprintln(os.Stderr, text)
-			last = text
+			said = text
 		}
 	}
 }
