@@ -63,6 +63,27 @@ func TestCheckSetsDamagedBlobsAside(t *testing.T) {
 	}
 }
 
+// What is known of blobs may be damaged, too: then nothing tells that a rotten one was the user's own.
+func TestCheckWithoutRecords(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: quick(t)})
+	good, bad := add(t, s, data(1, 100), Why{Own: true}), add(t, s, data(2, 100), Why{Own: true})
+	want := rot(t, s, bad)
+	o := s.o
+	if err := errors.Join(s.Close(), os.Remove(filepath.Join(o.Dir, "known"))); err != nil {
+		t.Fatal(err)
+	}
+	o.Check = true
+	s = open(t, o)
+	check(t, s)
+	if !has(s, good) || has(s, bad) {
+		t.Errorf("the good one is there: %v, the damaged one: %v", has(s, good), has(s, bad))
+	}
+	if got, err := os.ReadFile(filepath.Join(o.Dir, "damaged", hex.EncodeToString(bad[:]))); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("what is left was not kept: %v", err)
+	}
+}
+
 // A blob that is set aside may fail to be, at any step: it stays damaged where it is or is gone, and good ones stay.
 func TestCheckFails(t *testing.T) {
 	t.Parallel()

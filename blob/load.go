@@ -298,9 +298,13 @@ func (s *Store) setAside(id identity.BlobID, why error) error {
 	return errors.Join(s.disk.rename(from, to), s.disk.syncDir(dir), s.disk.syncDir(filepath.Dir(from)))
 }
 
-// adopt takes in a file of which nothing is known, when it is what its name says, and removes it otherwise.
+// adopt takes in a file of which nothing is known, when it is what its name says, and otherwise removes it, or with Options.Check sets
+// it aside.
 func (s *Store) adopt(id identity.BlobID) (bool, error) {
 	size, err := s.hash(id)
+	if errors.Is(err, ErrWrongHash) && s.o.Check {
+		return false, s.setAside(id, err)
+	}
 	if errors.Is(err, ErrWrongHash) {
 		return false, s.odd(s.path(id), "not the blob of its name")
 	}
