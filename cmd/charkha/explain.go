@@ -40,8 +40,10 @@ func (c *cli) explaining(cmd *cobra.Command, what string, arg func(cmd *cobra.Co
 		if !c.json {
 			show = printChanges(cmd.OutOrStdout(), print)
 		}
-		_, err = c.each(cmd, show, "charkha.watch", append([]any{what}, with...)...)
-		return err
+		if _, err := c.each(cmd, show, "charkha.watch", append([]any{what}, with...)...); err != nil {
+			return err
+		}
+		return errStopped // it ends it in order then
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on, and print it again when it changes, until interrupted")
 	return c.jsonFlag(cmd)

@@ -183,6 +183,32 @@ func TestInterruptPost(t *testing.T) {
 	}
 }
 
+// What watches ends with an error when the node stops: nobody asked it to end.
+func TestWatchEndsWithTheNode(t *testing.T) {
+	t.Parallel()
+	dir, node := runNode(t)
+	cmd := command(dir, "status", "--watch")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "id") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	if err := node.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, cmd, 1)
+	if got := stderr.String(); !strings.HasPrefix(got, "charkha: the node stopped") {
+		t.Errorf("it says %q", got)
+	}
+}
+
 // A full disk is told once.
 func TestExportToFullDisk(t *testing.T) {
 	t.Parallel()
