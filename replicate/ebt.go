@@ -291,8 +291,17 @@ type intake struct {
 	early early
 	asked map[identity.ID]int64 // where a feed was when it was asked for again
 
+	peeked []peeked // of the bodies that take was given
+
 	committing chan error  // tells the end of the part that is being committed; nil: there is none
 	refused    atomic.Bool // some of it was not stored: next is wrong
+}
+
+// peeked is what log.Peek says of a body.
+type peeked struct {
+	author identity.ID
+	seq    int64
+	ok     bool
 }
 
 // overlapLeast is how many messages that wait are worth a goroutine of their own.
@@ -315,14 +324,20 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 	}
 	in.raws = in.raws[:0]
 	var gaps []identity.ID
+	in.peeked = in.peeked[:0]
+	for _, b := range bodies { // before the lock: an odd message is scanned for it
+		author, seq, ok := log.Peek(b.Data)
+		in.peeked = append(in.peeked, peeked{author, seq, ok})
+	}
+	heads := in.peeked
 	for len(bodies) > 0 {
 		// A run of messages under one lock, then what is no message.
 		run := 0
 		n.brainMu.Lock()
 		now := n.o.Now()
 		for ; run < len(bodies); run++ {
-			author, seq, ok := log.Peek(bodies[run].Data)
-			if !ok || len(bodies[run].Data) > maxMessage {
+			author, seq := heads[run].author, heads[run].seq
+			if !heads[run].ok || len(bodies[run].Data) > maxMessage {
 				break
 			}
 			if !n.brain.Received(now, in.s.id, author, seq) {
@@ -345,13 +360,12 @@ func (in *intake) take(bodies []muxrpc.Body) error {
 			in.next[author] = next
 		}
 		n.brainMu.Unlock()
-		bodies = bodies[run:]
+		bodies, heads = bodies[run:], heads[run:]
 		if len(bodies) == 0 {
 			break
 		}
-		body := bodies[0].Data
-		bodies = bodies[1:]
-		author, seq, ok := log.Peek(body)
+		body, author, seq, ok := bodies[0].Data, heads[0].author, heads[0].seq, heads[0].ok
+		bodies, heads = bodies[1:], heads[1:]
 		var notes ebt.Notes
 		var err error
 		if ok {
