@@ -40,6 +40,7 @@ type Config struct {
 	BlobBudget int64              // most bytes of all blobs that may leave again; 0: no limit
 	BlobMax    int64              // most bytes of one blob, at most 1 GiB; 0: blob.DefaultMax
 	BlobAuto   int64              // most bytes of a blob that nobody here asked for; 0: as BlobMax; below 0: none is fetched because somebody links it
+	BlobRate   int64              // most bytes of blobs a second to each peer, and from each; 0: no limit
 	Hops       int                // range of the feeds that are replicated: 0 only ours, 1 who we follow, 2 whom they follow
 	NetworkKey [32]byte           // the secret handshake's network (replicate/shs.MainNetwork is the public one)
 	HMACKey    *[32]byte          // for networks whose messages are signed with a key
@@ -93,8 +94,8 @@ func Open(cfg Config) (_ *Node, err error) {
 	if cfg.Hops < 0 {
 		return nil, fmt.Errorf("node: hops %d: must be 0 or more", cfg.Hops)
 	}
-	if cfg.BlobMax < 0 || cfg.BlobMax > 1<<30 || cfg.BlobBudget < 0 {
-		return nil, fmt.Errorf("node: blobs of %d bytes, %d in all: at most 1 GiB a blob", cfg.BlobMax, cfg.BlobBudget)
+	if cfg.BlobMax < 0 || cfg.BlobMax > 1<<30 || cfg.BlobBudget < 0 || cfg.BlobRate < 0 {
+		return nil, fmt.Errorf("node: blobs of %d bytes, %d in all, %d a second: at most 1 GiB a blob", cfg.BlobMax, cfg.BlobBudget, cfg.BlobRate)
 	}
 	if err := cfg.checkDoors(); err != nil {
 		return nil, err
@@ -243,7 +244,7 @@ func (n *Node) confirm(fresh bool) error {
 func (n *Node) assemble() (err error) {
 	opts := replicate.Options{
 		Key: n.key, NetworkKey: n.cfg.NetworkKey, Log: n.feeds, Graph: n.index,
-		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched, Masters: n.cfg.Masters, Blobs: n.blobs, BlobMax: n.cfg.BlobMax,
+		Dir: n.cfg.Dir, Logger: n.log, OwnFetched: n.ownFetched, Masters: n.cfg.Masters, Blobs: n.blobs, BlobMax: n.cfg.BlobMax, BlobRate: n.cfg.BlobRate,
 	}
 	if n.network, err = replicate.New(opts); err != nil {
 		return err

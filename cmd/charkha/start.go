@@ -37,6 +37,7 @@ func (c *cli) startCommand() *cobra.Command {
 		blobBudget       byteSize = 2 << 30
 		blobMax          byteSize = 5 << 20
 		blobAuto         byteSize = 5 << 20
+		blobRate         byteSize
 	)
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -57,7 +58,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level), LAN: !noLAN, Interfaces: interfaces,
 				// Of several nodes on one computer the first has the usual port, and the others are none the worse.
 				WS: ws, WSOptional: !cmd.Flags().Changed("ws"),
-				BlobBudget: int64(blobBudget), BlobMax: int64(blobMax), BlobAuto: int64(blobAuto),
+				BlobBudget: int64(blobBudget), BlobMax: int64(blobMax), BlobAuto: int64(blobAuto), BlobRate: int64(blobRate),
 			}
 			// All is looked at before the node makes its key and its folders.
 			if hops < 0 {
@@ -65,6 +66,9 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 			}
 			if blobMax < 1 || blobMax > 1<<30 {
 				return set.bad("blob-max", fmt.Errorf("%s: must be from 1B to 1GiB", &blobMax))
+			}
+			if blobRate > 0 && blobRate < 16<<10 {
+				return set.bad("blob-rate", fmt.Errorf("%s: must be 0 or at least 16KiB", &blobRate))
 			}
 			if blobAuto == 0 {
 				cfg.BlobAuto = -1
@@ -119,6 +123,7 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 	f.Var(&blobBudget, "blob-budget", "how much room the blobs of others may take, such as 500MB or 2GiB; 0: no limit. When it is full, those of people far away leave first, and then those opened longest ago")
 	f.Var(&blobMax, "blob-max", "largest blob that is taken, up to 1GiB; other SSB programs take 5MiB")
 	f.Var(&blobAuto, "blob-auto", "largest blob that is fetched because somebody in range links it; larger ones are when they are asked for, and 0 is none")
+	f.Var(&blobRate, "blob-rate", "most bytes of blobs a second to each peer, and from each, such as 500KB; 0: no limit, they give way to messages anyway")
 	f.StringVar(&network, "network-key", "", "key of the network, 32 bytes in base64 (default: the public network's)")
 	f.StringVar(&hmac, "hmac-key", "", "key that the network's messages are signed with, 32 bytes in base64 (default: none)")
 	f.BoolVar(&newFeed, "new-feed", false, "this key never published anywhere: let it, without fetching its feed first")
