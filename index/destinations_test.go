@@ -33,3 +33,25 @@ func TestDestinations(t *testing.T) {
 		t.Errorf("%d destinations", len(got))
 	}
 }
+
+// The names are as npm ssb-ref 2.16.0 makes them.
+func TestNormalizeChannel(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"#New-People":                 "new-people",
+		"a b\u00a0c\u2028d\ufeffe":    "abcde",
+		"next\u0085line":              "next\u0085line",
+		"ΟΔΟΣ":                        "οδος",
+		"ΟΔΟΣ ΣΑΣ":                    "οδοςσας", // lower case comes first
+		"İstanbul":                    "i\u0307stanbul",
+		"Straße":                      "straße",
+		"(a)[b]<c>\"d\",e.f?g!":       "abcdefg",
+		strings.Repeat("Ä", 40):       strings.Repeat("ä", 30),
+		strings.Repeat("a", 29) + "🧶": strings.Repeat("a", 29), // ssb-ref leaves half of it
+		"# ,.":                        "",
+	} {
+		if got := NormalizeChannel(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}

@@ -6,8 +6,11 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 
 	"charkha/identity"
 )
@@ -23,7 +26,7 @@ type links struct {
 }
 
 func (*links) name() string                   { return "links" }
-func (*links) version() uint32                { return 2 }
+func (*links) version() uint32                { return 3 }
 func (*links) prefix() byte                   { return 'L' }
 func (*links) kind() string                   { return "" }
 func (v *links) begin()                       { v.sets.begin() }
@@ -168,8 +171,8 @@ func appendHashtag(term []byte, tag string) []byte {
 func NormalizeChannel(name string) string {
 	var b strings.Builder
 	left := 30
-	for _, r := range strings.ToLower(name) {
-		if unicode.IsSpace(r) || r == '\ufeff' || strings.ContainsRune(`,.?!<>()[]"#`, r) {
+	for _, r := range lower(name) {
+		if unicode.IsSpace(r) && r != '\u0085' || r == '\ufeff' || strings.ContainsRune(`,.?!<>()[]"#`, r) {
 			continue
 		}
 		n := 1
@@ -182,6 +185,16 @@ func NormalizeChannel(name string) string {
 		b.WriteRune(r)
 	}
 	return b.String()
+}
+
+// lower is a text in lower case as JavaScript writes it: "ΟΔΟΣ" ends in another sigma than strings.ToLower gives it.
+func lower(text string) string {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return cases.Lower(language.Und).String(text)
+		}
+	}
+	return strings.ToLower(text)
 }
 
 // utf16Len is how long JavaScript takes a text to be.
