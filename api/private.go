@@ -17,7 +17,7 @@ import (
 func (a *API) privates() []muxrpc.Method {
 	return []muxrpc.Method{
 		{Name: "private.publish", Kind: muxrpc.Async, Doc: "publish content closed for some feeds; answers with the message", Args: args(
-			need("content", "object", "what to publish, with a type of 3 to 52 characters"),
+			need("content", "object", "what to publish; it should have a type"),
 			may("recps", "any", "the feeds that can read it, at most 7; without them, those of the content's recps")), Call: a.privatePublish},
 		{Name: "private.unbox", Kind: muxrpc.Sync, Doc: "what is in an encrypted text or message, or false when it is not for us", Args: args(
 			may("boxed", "any", "the text, or the message as {key, value, timestamp}")), Call: a.privateUnbox},
@@ -174,12 +174,6 @@ func (a *API) privatePublish(_ context.Context, req *muxrpc.Request) (any, error
 	}
 	if len(content) == 0 || content[0] != '{' {
 		return nil, errors.New("private.publish: the content is missing, or no object")
-	}
-	var fields struct {
-		Type string `json:"type"`
-	}
-	if err := json.Unmarshal(content, &fields); err != nil || len(fields.Type) < 3 || len(fields.Type) > 52 {
-		return nil, errors.New("private.publish: the content's type must be a string of 3 to 52 characters")
 	}
 	if len(recps) == 0 {
 		if _, ok, err := private.Recipients(content); err != nil || !ok {
