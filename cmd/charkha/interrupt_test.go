@@ -157,11 +157,10 @@ func TestInterruptExport(t *testing.T) {
 	}
 }
 
-// A post that waits for holders says that it was interrupted, and not that the node stopped.
-func TestInterruptPost(t *testing.T) {
-	t.Parallel()
-	dir, _ := runNode(t)
-	cmd := command(dir, "post", "--wait", "1", "hello")
+// interruptedAfter starts a command, waits until it has written a line, which begins so, interrupts a process, and returns what the command says
+// of that. The command ends with status 1. whom nil: the command itself.
+func interruptedAfter(t *testing.T, line string, whom *exec.Cmd, cmd *exec.Cmd) (says string) {
+	t.Helper()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
@@ -171,14 +170,24 @@ func TestInterruptPost(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "%") {
-		t.Fatalf("%q, %v", line, err)
+	if got, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(got, line) {
+		t.Fatalf("%q, %v", got, err)
 	}
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+	if whom == nil {
+		whom = cmd
+	}
+	if err := whom.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
 	ended(t, cmd, 1)
-	if got := stderr.String(); got != "charkha: interrupted\n" {
+	return stderr.String()
+}
+
+// A post that waits for holders says that it was interrupted, and not that the node stopped.
+func TestInterruptPost(t *testing.T) {
+	t.Parallel()
+	dir, _ := runNode(t)
+	if got := interruptedAfter(t, "%", nil, command(dir, "post", "--wait", "1", "hello")); got != "charkha: interrupted\n" {
 		t.Errorf("it says %q", got)
 	}
 }
@@ -187,24 +196,7 @@ func TestInterruptPost(t *testing.T) {
 func TestWatchEndsWithTheNode(t *testing.T) {
 	t.Parallel()
 	dir, node := runNode(t)
-	cmd := command(dir, "status", "--watch")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.HasPrefix(line, "id") {
-		t.Fatalf("%q, %v", line, err)
-	}
-	if err := node.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	ended(t, cmd, 1)
-	if got := stderr.String(); !strings.HasPrefix(got, "charkha: the node stopped") {
+	if got := interruptedAfter(t, "id", node, command(dir, "status", "--watch")); !strings.HasPrefix(got, "charkha: the node stopped") {
 		t.Errorf("it says %q", got)
 	}
 }
