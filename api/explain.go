@@ -289,7 +289,7 @@ type Why struct {
 
 func (a *API) why(ctx context.Context, feed identity.ID) (w Why, err error) {
 	if feed.IsZero() {
-		return w, errors.New("the feed id is missing")
+		return w, errors.New("the feed id is missing, or nothing but zeros")
 	}
 	a.settle(ctx)
 	state := a.Network.Feed(feed)
@@ -466,7 +466,7 @@ type MsgHolder struct {
 
 func (a *API) heldBy(ctx context.Context, id identity.MsgID) (h HeldBy, err error) {
 	if id == (identity.MsgID{}) {
-		return h, errors.New("the message id is missing")
+		return h, errors.New("the message id is missing, or nothing but zeros")
 	}
 	m, err := a.Log.Get(id)
 	if errors.Is(err, log.ErrNotFound) {
