@@ -839,28 +839,8 @@ func (x *blobs) writePushes() error {
 	if err != nil || string(data) == x.noted {
 		return err
 	}
-	file := x.pushFile()
-	if err = os.MkdirAll(filepath.Dir(file), 0o700); err == nil {
-		err = writeSynced(file+".new", data)
-	}
-	if err == nil {
-		err = os.Rename(file+".new", file)
-	}
-	if err == nil {
+	if err = replaceFile(x.pushFile(), data); err == nil {
 		x.noted = string(data)
 	}
 	return err
-}
-
-// writeSynced writes a file and has it on disk, so that no power cut after a rename leaves an empty one.
-func writeSynced(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

@@ -595,13 +595,7 @@ func (n *Network) saveClock(id identity.ID, clock ebt.Clock) {
 	}
 	data, err := json.Marshal(clock)
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(file), 0o700)
-	}
-	if err == nil {
-		tmp := file + ".new"
-		if err = os.WriteFile(tmp, data, 0o600); err == nil {
-			err = os.Rename(tmp, file)
-		}
+		err = replaceFile(file, data)
 	}
 	if err != nil {
 		n.log.Warn("what the peer has cannot be kept", "peer", id, "err", err)

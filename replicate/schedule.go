@@ -109,12 +109,7 @@ func (n *Network) remember() {
 	if bytes.Equal(data, n.rememberedLast) {
 		return
 	}
-	file := filepath.Join(n.o.Dir, "conn.json")
-	err := writeSynced(file+".new", data)
-	if err == nil {
-		err = os.Rename(file+".new", file)
-	}
-	if err != nil {
+	if err := replaceFile(filepath.Join(n.o.Dir, "conn.json"), data); err != nil {
 		n.log.Warn("known peers cannot be kept", "err", err)
 		return
 	}
