@@ -448,10 +448,14 @@ func TestHostileRoomList(t *testing.T) {
 		return identity.ID{byte(n), byte(n >> 8), byte(n >> 16), 7} // need not be a key
 	}
 	joined := func(n int) []byte { return fmt.Appendf(nil, `{"type":"joined","id":"%s"}`, fake(n)) }
-	siegeOf := func(t *testing.T, attend func(ctx context.Context, s *muxrpc.Stream) error, do func(s *siege, r *fakeRoom)) {
+	type (
+		attendFunc = func(ctx context.Context, s *muxrpc.Stream) error
+		tunnelFunc = func(ctx context.Context, target identity.ID, s *muxrpc.Stream) error
+	)
+	siegeBy := func(t *testing.T, attend attendFunc, tunnel tunnelFunc, do func(s *siege, r *fakeRoom)) {
 		besiege(t, func(s *siege) {
 			r := newRoom(s.t, s.m)
-			r.attend = attend
+			r.attend, r.tunnel = attend, tunnel
 			s.node.graph.change(func() {
 				for n := range friends {
 					s.node.graph.wanted[fake(n)] = true
@@ -461,6 +465,7 @@ func TestHostileRoomList(t *testing.T) {
 			do(s, r)
 		})
 	}
+	siegeOf := func(t *testing.T, attend attendFunc, do func(s *siege, r *fakeRoom)) { siegeBy(t, attend, nil, do) }
 	t.Run("tens of thousands of attendants", func(t *testing.T) {
 		siegeOf(t, func(ctx context.Context, s *muxrpc.Stream) error {
 			for part := range 3 {
@@ -517,7 +522,9 @@ func TestHostileRoomList(t *testing.T) {
 		})
 	})
 	t.Run("tunnels in which nobody speaks", func(t *testing.T) {
-		siegeOf(t, func(ctx context.Context, s *muxrpc.Stream) error {
+		var mu sync.Mutex
+		open, most := 0, 0
+		siegeBy(t, func(ctx context.Context, s *muxrpc.Stream) error {
 			for n := range friends {
 				if err := s.SendJSON(joined(n)); err != nil {
 					return err
@@ -525,24 +532,21 @@ func TestHostileRoomList(t *testing.T) {
 			}
 			<-ctx.Done()
 			return nil
-		}, func(s *siege, r *fakeRoom) {
-			var mu sync.Mutex
-			open, most := 0, 0
-			r.tunnel = func(ctx context.Context, _ identity.ID, stream *muxrpc.Stream) error {
-				mu.Lock()
-				open++
-				most = max(most, open)
-				mu.Unlock()
-				for {
-					if _, err := stream.Recv(); err != nil {
-						break
-					}
+		}, func(_ context.Context, _ identity.ID, stream *muxrpc.Stream) error {
+			mu.Lock()
+			open++
+			most = max(most, open)
+			mu.Unlock()
+			for {
+				if _, err := stream.Recv(); err != nil {
+					break
 				}
-				mu.Lock()
-				open--
-				mu.Unlock()
-				return nil
 			}
+			mu.Lock()
+			open--
+			mu.Unlock()
+			return nil
+		}, func(*siege, *fakeRoom) {
 			pass(2 * time.Minute)
 			mu.Lock()
 			defer mu.Unlock()
