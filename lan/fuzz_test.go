@@ -1,10 +1,14 @@
 package lan
 
 import (
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/libp2p/zeroconf/v2"
 
 	"charkha/identity"
 )
@@ -61,24 +65,20 @@ func FuzzSigned(f *testing.F) {
 	})
 }
 
-func FuzzMDNS(f *testing.F) {
-	answer, err := encodeAnswer(key(2).ID(), []identity.Address{addr("10.0.0.2", 8008, key(2))}, []netip.Addr{netip.MustParseAddr("10.0.0.2")}, mdnsTTL)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(answer)
-	f.Add(encodeQuery())
-	f.Fuzz(func(t *testing.T, packet []byte) {
-		out := decodeMDNS(packet, key(1).ID())
-		if len(out.finds) > maxAnnounced || out.asks && len(out.finds) > 0 {
-			t.Fatalf("%+v", out)
-		}
-		for _, rec := range out.finds {
-			checkClaim(t, rec.id, rec.addrs)
-			if rec.ttl < 0 || rec.ttl > mdnsTTL {
-				t.Fatalf("a TTL of %s", rec.ttl)
+// FuzzServices hands a LAN whatever a browser of mdns may tell of.
+func FuzzServices(f *testing.F) {
+	f.Add("address="+addr("10.0.0.2", 8008, key(2)).String(), []byte{10, 0, 0, 2}, []byte{0xfe, 0x80, 15: 2})
+	f.Add(addr("fe80::2", 8008, key(2)).String()+"\n"+addr("10.0.0.3", 0, key(2)).String(), []byte{192, 0, 2, 1}, []byte{0xfe, 0x80, 15: 2})
+	f.Fuzz(func(t *testing.T, texts string, v4, v6 []byte) {
+		b := newBench(t, lo, eth0)
+		split := strings.Split(texts, "\n")
+		if id, addrs, ok := readTexts(split); ok {
+			for _, a := range addrs {
+				checkClaim(t, id, []identity.Address{a})
 			}
 		}
+		b.service(start, &zeroconf.ServiceEntry{Text: split, AddrIPv4: []net.IP{v4}, AddrIPv6: []net.IP{v6}})
+		checkFound(t, b)
 	})
 }
 
@@ -86,18 +86,23 @@ func FuzzMDNS(f *testing.F) {
 func FuzzPackets(f *testing.F) {
 	f.Add(uint8(0), encodePlain([]identity.Address{addr("10.0.0.2", 8008, key(2))}), []byte{10, 0, 0, 2})
 	f.Add(uint8(1), encodeSigned(key(2), &mainNetwork, []identity.Address{addr("fe80::2", 8008, key(2))}), []byte{10, 0, 0, 2})
-	f.Add(uint8(2), encodeQuery(), []byte{0xfe, 0x80, 15: 2})
 	f.Fuzz(func(t *testing.T, means uint8, packet, src []byte) {
 		ip, _ := netip.AddrFromSlice(src)
 		b := newBench(t, lo, eth0)
 		for i := range 3 {
-			b.packet(start.Add(time.Duration(i)*time.Second), allMeans[means%3], packet, ip, 2)
+			b.packet(start.Add(time.Duration(i)*time.Second), allMeans[means%2], packet, ip, 2)
 		}
-		for _, a := range b.found {
-			ip, err := netip.ParseAddr(a.Host)
-			if err != nil || ip.IsLoopback() || ip.IsUnspecified() || a.Key == b.self || !eth0.onLink(ip) {
-				t.Fatalf("found %s", a)
-			}
-		}
+		checkFound(t, b)
 	})
+}
+
+// checkFound holds what is promised of those whom Options.Found is told.
+func checkFound(t *testing.T, b *bench) {
+	t.Helper()
+	for _, a := range b.found {
+		ip, err := netip.ParseAddr(a.Host)
+		if err != nil || ip.IsLoopback() || ip.IsUnspecified() || a.Key == b.self || !eth0.onLink(ip) {
+			t.Fatalf("found %s", a)
+		}
+	}
 }

@@ -58,14 +58,16 @@ type LAN struct {
 
 	// Owned by Run.
 	sockets []*socket
-	offline bool // no interface has an address
+	mdns    dnssd // but for its term, which is fixed
+	offline bool  // no interface has an address
 
 	mu       sync.Mutex
 	table    table
-	limits   [3]limiter          // in the order of allMeans
+	limits   [2]limiter          // in the order of allMeans; mdns has none
 	ifaces   map[int]*ifaceState // those in use, by index
 	others   []netif             // those that are not
 	errs     map[*socket]error   // why a socket is not there; nil: it is
+	mdnsErrs map[int]error       // the same of mdns, by family
 	listErr  error               // of the last look at the interfaces
 	ran      bool
 	counters struct{ budget, offLink, garbage, forged uint64 }
@@ -78,18 +80,13 @@ type ifaceState struct {
 	// Owned by Run.
 	senders map[netip.Addr]*sender
 	due     time.Time          // of the next beacon
-	all     []identity.Address // what is announced
-	said    bool               // by mDNS, once at least
-	repeat  int                // announcements by mDNS that are still to be made
-	query   time.Time          // when the next question is asked by mDNS
-	gap     time.Duration      // between the last one and that
+	all     []identity.Address // what is announced; of each family the best first
 
 	// Under LAN.mu.
 	announced []identity.Address
 	sent      time.Time
 	sendErr   error
 	own       [3]time.Time // when a packet of our own was heard, in the order of allMeans
-	answered  [2]time.Time // when mDNS was last sent: IPv4, IPv6
 }
 
 // New checks the options. Nothing is opened before Run.
@@ -131,12 +128,14 @@ func New(o Options) (*LAN, error) {
 	}
 	l := &LAN{
 		o: o, self: o.Key.ID(), list: listInterfaces, now: time.Now,
-		table:  table{m: map[identity.Address]*neighbour{}},
-		ifaces: map[int]*ifaceState{},
-		errs:   map[*socket]error{},
+		table:    table{m: map[identity.Address]*neighbour{}},
+		ifaces:   map[int]*ifaceState{},
+		errs:     map[*socket]error{},
+		mdnsErrs: map[int]error{},
+		mdns:     dnssd{term: mdnsTerm},
 	}
-	for i, each := range []budget{beaconBudget, beaconBudget, mdnsBudget} {
-		l.limits[i] = limiter{each: each, idle: o.Silence, sources: map[netip.Addr]*bucket{}}
+	for i := range l.limits {
+		l.limits[i] = limiter{each: beaconBudget, idle: o.Silence, sources: map[netip.Addr]*bucket{}}
 	}
 	return l, nil
 }
@@ -148,14 +147,14 @@ func (l *LAN) Run(ctx context.Context) error {
 	l.sockets = newSockets()
 	defer readers.Wait()
 	defer l.shut()
+	defer l.stopMDNS()
 	tick := time.NewTicker(l.o.Poll)
 	defer tick.Stop()
 	for {
 		l.openSockets(ctx, &readers)
-		l.beat(ctx, l.now())
+		l.serveMDNS(ctx, l.now(), l.beat(ctx, l.now()))
 		select {
 		case <-ctx.Done():
-			l.goodbye()
 			return nil
 		case <-tick.C:
 		}
@@ -217,21 +216,19 @@ func (l *LAN) read(s *socket) {
 			time.Sleep(10 * time.Millisecond) // should one stay after all
 			continue
 		}
-		if l.packet(l.now(), s.means, buf[:n], src, ifIndex) {
-			l.answer(s, ifIndex, src)
-		}
+		l.packet(l.now(), s.means, buf[:n], src, ifIndex)
 	}
 }
 
-// packet handles what came in by an interface, 0 for one that is not known. It reports whether mDNS asks for us.
-func (l *LAN) packet(now time.Time, means Means, packet []byte, src netip.Addr, ifIndex int) (asks bool) {
+// packet handles a beacon that came in by an interface, 0 for one that is not known.
+func (l *LAN) packet(now time.Time, means Means, packet []byte, src netip.Addr, ifIndex int) {
 	m := slices.Index(allMeans[:], means)
 	l.mu.Lock()
 	st := l.arrived(src, ifIndex)
 	if st == nil {
 		l.counters.offLink++
 		l.mu.Unlock()
-		return false
+		return
 	}
 	ifi := st.netif
 	allowed := l.limits[m].allow(now, src)
@@ -240,69 +237,53 @@ func (l *LAN) packet(now time.Time, means Means, packet []byte, src netip.Addr, 
 	}
 	l.mu.Unlock()
 	if !allowed {
-		return false
+		return
 	}
 
-	type claim struct {
+	var (
 		id       identity.ID
 		addrs    []identity.Address
 		verified bool
-		ttl      time.Duration
+		err      error
+	)
+	if means == Plain {
+		id, addrs, err = decodePlain(packet)
+	} else {
+		id, addrs, verified, err = decodeSigned(&l.o.NetworkKey, packet)
 	}
-	var claims []claim
-	switch means {
-	case Plain:
-		id, addrs, err := decodePlain(packet)
-		if err != nil {
-			l.count(&l.counters.garbage)
-			return false
-		}
-		claims = []claim{{id, addrs, false, l.o.Silence}}
-	case Signed:
-		id, addrs, verified, err := decodeSigned(&l.o.NetworkKey, packet)
-		if err != nil {
-			l.count(&l.counters.garbage)
-			return false
-		}
-		if !verified {
-			l.count(&l.counters.forged)
-			return false
-		}
-		claims = []claim{{id, addrs, true, l.o.Silence}}
-	case MDNS:
-		p := decodeMDNS(packet, l.self)
-		for _, rec := range p.finds {
-			claims = append(claims, claim{rec.id, rec.addrs, false, rec.ttl})
-		}
-		asks = p.asks
+	switch {
+	case err != nil:
+		l.count(&l.counters.garbage)
+		return
+	case means == Signed && !verified:
+		l.count(&l.counters.forged)
+		return
 	}
 
 	var fresh []sighting
 	l.mu.Lock()
-	for _, c := range claims {
-		if c.id == l.self {
-			// Anybody can say so in clear; it only tells whether sending works.
-			st.own[m] = now
-			continue
-		}
-		addrs, asSigned := reachable(c.addrs, src, ifi)
-		for _, a := range addrs {
-			if c.ttl == 0 {
-				l.table.takeBack(now, a, src)
-				continue
-			}
-			s := sighting{addr: a, means: means, verified: c.verified && asSigned, src: src, ifName: ifi.name, lasts: c.ttl}
-			if l.table.see(now, s) {
-				fresh = append(fresh, s)
-			}
+	if id == l.self {
+		// Anybody can say so in clear; it only tells whether sending works.
+		st.own[m] = now
+		addrs = nil
+	}
+	addrs, asSigned := reachable(addrs, src, ifi)
+	for _, a := range addrs {
+		s := sighting{addr: a, means: means, verified: verified && asSigned, src: src, ifName: ifi.name, lasts: l.o.Silence}
+		if l.table.see(now, s) {
+			fresh = append(fresh, s)
 		}
 	}
 	l.mu.Unlock()
+	l.tellFound(fresh)
+}
+
+// tellFound tells of those that are new.
+func (l *LAN) tellFound(fresh []sighting) {
 	for _, s := range fresh {
 		l.o.Logger.Debug("neighbour", "peer", s.addr.Key, "address", s.addr, "by", s.means, "verified", s.verified, "interface", s.ifName)
 		l.o.Found(s.addr)
 	}
-	return asks
 }
 
 func (l *LAN) count(c *uint64) {
@@ -367,7 +348,7 @@ func (l *LAN) look(now time.Time) {
 			continue
 		}
 		st.close()
-		fresh := &ifaceState{netif: ifi, senders: map[netip.Addr]*sender{}, due: now, query: now}
+		fresh := &ifaceState{netif: ifi, senders: map[netip.Addr]*sender{}, due: now}
 		same := ok && ifi.name == st.name
 		if !same {
 			for _, s := range l.sockets {
@@ -378,7 +359,7 @@ func (l *LAN) look(now time.Time) {
 		l.mu.Lock()
 		delete(l.ifaces, st.index)
 		if same { // only its addresses or flags changed
-			fresh.own, fresh.sent, fresh.answered = st.own, st.sent, st.answered
+			fresh.own, fresh.sent = st.own, st.sent
 			l.ifaces[st.index] = fresh
 		} else {
 			l.table.forget(st.name)
@@ -391,7 +372,7 @@ func (l *LAN) look(now time.Time) {
 	for _, ifi := range use {
 		l.o.Logger.Info("looking for neighbours", "interface", ifi.name)
 		l.mu.Lock()
-		l.ifaces[ifi.index] = &ifaceState{netif: ifi, senders: map[netip.Addr]*sender{}, due: now, query: now}
+		l.ifaces[ifi.index] = &ifaceState{netif: ifi, senders: map[netip.Addr]*sender{}, due: now}
 		l.mu.Unlock()
 	}
 	online := slices.ContainsFunc(all, func(ifi netif) bool { return l.skip(ifi) == "" && len(ifi.prefixes) > 0 })
@@ -414,13 +395,13 @@ func (l *LAN) skip(ifi netif) string {
 	return ""
 }
 
-// beat follows the interfaces, forgets the silent and sends what is due.
-func (l *LAN) beat(ctx context.Context, now time.Time) {
+// beat follows the interfaces, forgets the silent and sends the beacons that are due. It returns the interfaces in use.
+func (l *LAN) beat(ctx context.Context, now time.Time) []*ifaceState {
 	l.look(now)
 	l.mu.Lock()
 	l.table.expire(now)
 	lost := l.table.takeLost()
-	ifaces := slices.Collect(maps.Values(l.ifaces))
+	ifaces := slices.SortedFunc(maps.Values(l.ifaces), func(a, b *ifaceState) int { return a.index - b.index })
 	l.mu.Unlock()
 	for _, addr := range lost {
 		l.o.Logger.Debug("neighbour is gone", "peer", addr.Key, "address", addr)
@@ -429,10 +410,11 @@ func (l *LAN) beat(ctx context.Context, now time.Time) {
 	listeners := l.o.Addresses()
 	for _, st := range ifaces {
 		if ctx.Err() != nil {
-			return
+			break
 		}
 		l.serve(ctx, now, st, listeners)
 	}
+	return ifaces
 }
 
 // serve sends what is due on one interface.
@@ -443,14 +425,10 @@ func (l *LAN) serve(ctx context.Context, now time.Time, st *ifaceState, listener
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	v4, v6, local := st.hosts()
-	has6 := len(v6)+len(local) > 0
-	multicast := st.flags&net.FlagMulticast != 0
-	if multicast {
+	multicast6 := st.flags&net.FlagMulticast != 0 && st.speaks(ipv6Family)
+	if multicast6 {
 		for _, s := range l.sockets {
-			if s.v6 && has6 || !s.v6 && len(v4) > 0 {
-				try(string(s.means)+" over "+s.family(), s.join(st.netif))
-			}
+			try(string(s.means)+" over "+s.family(), s.join(st.netif))
 		}
 	}
 	if now.Before(st.due) {
@@ -481,96 +459,17 @@ func (l *LAN) serve(ctx context.Context, now time.Time, st *ifaceState, listener
 			try("signed beacon", s.send(encodeSigned(l.o.Key, &l.o.NetworkKey, addrs), signedPort, p.Addr(), st.netif))
 		}
 	}
-	if multicast {
-		for _, s := range l.sockets {
-			if s.means == Signed && s.v6 && s.conn != nil && has6 && len(all) > 0 {
-				sent = true
-				try("signed beacon over ipv6", s.send(encodeSigned(l.o.Key, &l.o.NetworkKey, all), st.netif))
-			}
+	for _, s := range l.sockets {
+		if s.group.IsValid() && s.conn != nil && multicast6 && len(all) > 0 {
+			sent = true
+			try(string(s.means)+" beacon over "+s.family(), s.send(encodeSigned(l.o.Key, &l.o.NetworkKey, all), st.netif))
 		}
-		l.serveMDNS(now, st, all, try)
 	}
 	st.all = all
 	l.mu.Lock()
 	st.announced = all
 	l.mu.Unlock()
 	l.note(st, errs, true, sent)
-}
-
-// serveMDNS announces what is new, twice, and asks in growing intervals (RFC 6762 sections 5.2 and 8.3).
-func (l *LAN) serveMDNS(now time.Time, st *ifaceState, all []identity.Address, try func(string, error)) {
-	if !slices.Equal(all, st.all) {
-		st.repeat = 2
-	}
-	if len(all) > 0 && st.repeat > 0 {
-		st.repeat--
-		st.said = true
-		try("mdns", l.multicast(st, all, mdnsTTL))
-	}
-	if now.Before(st.query) {
-		return
-	}
-	st.gap = min(max(2*st.gap, 2*time.Second), mdnsTTL/2)
-	st.query = now.Add(st.gap)
-	for _, s := range l.sockets {
-		if s.means == MDNS && s.conn != nil && s.joined[st.index] {
-			try("mdns over "+s.family(), s.send(encodeQuery(), st.netif))
-		}
-	}
-}
-
-// multicast sends our records by mDNS on one interface.
-func (l *LAN) multicast(st *ifaceState, all []identity.Address, ttl time.Duration) error {
-	v4, v6, local := st.hosts()
-	packet, err := encodeAnswer(l.self, all, slices.Concat(v4, v6, local), ttl)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, s := range l.sockets {
-		if s.means == MDNS && s.conn != nil && s.joined[st.index] {
-			errs = append(errs, s.send(packet, st.netif))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// answer answers a question that came in by mDNS. An interface gets one answer in a second, whoever asks (RFC 6762 section 6).
-func (l *LAN) answer(s *socket, ifIndex int, src netip.Addr) {
-	now := l.now()
-	family := 0
-	if s.v6 {
-		family = 1
-	}
-	l.mu.Lock()
-	st := l.arrived(src, ifIndex)
-	if st == nil || len(st.announced) == 0 || now.Sub(st.answered[family]) < time.Second {
-		l.mu.Unlock()
-		return
-	}
-	st.answered[family] = now
-	ifi, all := st.netif, st.announced
-	l.mu.Unlock()
-	v4, v6, local := ifi.hosts()
-	packet, err := encodeAnswer(l.self, all, slices.Concat(v4, v6, local), mdnsTTL)
-	if err == nil {
-		err = s.send(packet, ifi)
-	}
-	if err != nil {
-		l.o.Logger.Debug("cannot answer by mdns", "interface", ifi.name, "err", err)
-	}
-}
-
-// goodbye takes our mDNS records back. A beacon has no goodbye.
-func (l *LAN) goodbye() {
-	l.mu.Lock()
-	ifaces := slices.Collect(maps.Values(l.ifaces))
-	l.mu.Unlock()
-	for _, st := range ifaces {
-		if st.said && len(st.all) > 0 {
-			_ = l.multicast(st, st.all, 0)
-		}
-	}
 }
 
 // note keeps what became of sending on an interface, and logs what changed. beacon says that it was time for one; sent, that

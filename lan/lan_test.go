@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/libp2p/zeroconf/v2"
 	"golang.org/x/crypto/nacl/secretbox"
-	"golang.org/x/net/dns/dnsmessage"
 
 	"charkha/identity"
 	"charkha/internal/vectors"
@@ -276,11 +276,7 @@ func TestOurOwnPacketsAreNoNeighbours(t *testing.T) {
 	own := []identity.Address{addr("10.0.0.1", 8008, key(1)), addr("10.0.0.99", 8008, key(1))}
 	b.signed(key(1), "10.0.0.1", own...)
 	b.get(Plain, encodePlain(own), "10.0.0.1")
-	packet, err := encodeAnswer(b.self, own, nil, mdnsTTL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.get(MDNS, packet, "fe80::1%eth0")
+	b.told([]string{"fe80::1"}, "address="+own[0].String())
 	b.want()
 	want := map[Means]time.Time{Plain: start, Signed: start, MDNS: start}
 	if got := b.Report().Interfaces[0].HeardOurselves; !maps.Equal(got, want) {
@@ -452,88 +448,101 @@ func TestAFullTableIsShared(t *testing.T) {
 	}
 }
 
-func TestMDNSFindsAndTakesBack(t *testing.T) {
+// told is what a browser of mdns tells of a host that offers the service.
+func (b *bench) told(hosts []string, texts ...string) {
+	e := &zeroconf.ServiceEntry{Text: texts}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip.To4() != nil {
+			e.AddrIPv4 = append(e.AddrIPv4, ip)
+		} else {
+			e.AddrIPv6 = append(e.AddrIPv6, ip)
+		}
+	}
+	b.service(b.at, e)
+}
+
+func TestMDNSFinds(t *testing.T) {
 	b := newBench(t, eth0)
 	o := key(2)
-	addrs := []identity.Address{addr("10.0.0.2", 8008, o), addr("fe80::2", 8008, o)}
-	hosts := []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fe80::2")}
-	hello, err := encodeAnswer(o.ID(), addrs, hosts, mdnsTTL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.get(MDNS, hello, "10.0.0.2")
+	v4, v6 := "address="+addr("10.0.0.2", 8008, o).String(), addr("fe80::2", 8008, o).String()
+	b.told([]string{"10.0.0.2", "fe80::2"}, v4, v6)
 	b.want("10.0.0.2", "fe80::2%eth0")
-	b.at = b.at.Add(100 * time.Second)
-	if n := b.Neighbours(); len(n) != 2 || n[0].Verified || !slices.Equal(n[0].By, []Means{MDNS}) {
+	b.at = b.at.Add(2 * mdnsTerm)
+	if n := b.Neighbours(); len(n) != 2 || n[0].Verified || !slices.Equal(n[0].By, []Means{MDNS}) || n[0].Source != "" {
 		t.Errorf("neighbours: %+v", n)
 	}
-	goodbye, err := encodeAnswer(o.ID(), addrs, hosts, 0)
-	if err != nil {
-		t.Fatal(err)
+	b.at = b.at.Add(mdnsTerm / 2)
+	if n := b.Neighbours(); len(n) != 0 {
+		t.Errorf("after silence: %+v", n)
 	}
-	b.get(MDNS, goodbye, "10.0.0.77") // by somebody else
-	b.at = b.at.Add(2 * time.Second)
-	if n := b.Neighbours(); len(n) != 2 {
-		t.Errorf("somebody else took back: %+v", n)
-	}
-	// A peer that sends beacons is not forgotten for what mDNS says.
-	b.signed(o, "10.0.0.2", addrs[0])
-	b.get(MDNS, goodbye, "10.0.0.2")
-	b.at = b.at.Add(2 * time.Second)
-	if n := b.Neighbours(); len(n) != 1 || n[0].Address.Host != "10.0.0.2" {
-		t.Errorf("after the goodbye: %+v", n)
-	}
-	b.get(MDNS, hello, "10.0.0.2")
+	// Who sends beacons is gone when they end, whatever mdns says.
+	b.signed(o, "10.0.0.2", addr("10.0.0.2", 8008, o))
+	b.told([]string{"10.0.0.2", "fe80::2"}, v4, v6)
 	b.at = b.at.Add(11 * time.Second)
 	if n := b.Neighbours(); len(n) != 1 || n[0].Address.Host != "fe80::2%eth0" {
 		t.Errorf("eleven seconds after the last beacon: %+v", n)
 	}
 }
 
-func TestMDNSQuestions(t *testing.T) {
-	self := key(1).ID()
-	ask := func(class dnsmessage.Class, known uint32, qs ...string) []byte {
-		b := dnsmessage.NewBuilder(nil, dnsmessage.Header{})
-		_ = b.StartQuestions()
-		for _, q := range qs {
-			typ := dnsmessage.TypePTR
-			if strings.HasPrefix(q, "srv ") {
-				q, typ = q[4:], dnsmessage.TypeSRV
-			}
-			_ = b.Question(dnsmessage.Question{Name: dnsmessage.MustNewName(q), Type: typ, Class: class})
-		}
-		if known > 0 {
-			_ = b.StartAnswers()
-			_ = b.PTRResource(dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(serviceName), Class: 1, TTL: known},
-				dnsmessage.PTRResource{PTR: dnsmessage.MustNewName(instance(self) + "." + serviceName)})
-		}
-		p, err := b.Finish()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
-	for name, c := range map[string]struct {
-		packet []byte
-		want   bool
+// What mdns tells of is dialled on a link of ours, and nowhere else.
+func TestMDNSServicesAreOfALink(t *testing.T) {
+	o, other := key(2), key(3)
+	at := func(host string) string { return "address=" + addr(host, 8008, o).String() }
+	eth1 := netif{3, "eth1", eth0.flags, prefixes("10.0.1.1/24", "fe80::1:1/64")}
+	one, two := []netif{lo, eth0}, []netif{lo, eth0, eth1}
+	for _, c := range []struct {
+		name   string
+		ifaces []netif
+		hosts  []string
+		texts  []string
+		want   []string
 	}{
-		"ours":                {encodeQuery(), true},
-		"upper case":          {ask(1, 0, "_SSB._tcp.LOCAL."), true},
-		"wants unicast":       {ask(1|cacheFlush, 0, serviceName), true},
-		"second question":     {ask(1, 0, "_ipp._tcp.local.", serviceName), true},
-		"all services":        {ask(1, 0, serviceEnum), true},
-		"our instance":        {ask(1, 0, "srv "+instance(self)+"."+serviceName), true},
-		"another's instance":  {ask(1, 0, "srv "+instance(key(2).ID())+"."+serviceName), false},
-		"another service":     {ask(1, 0, "_ipp._tcp.local."), false},
-		"another class":       {ask(3, 0, serviceName), false},
-		"known":               {ask(1, 100, serviceName), false},
-		"known, but not long": {ask(1, 10, serviceName), true},
-		"too many questions":  {ask(1, 0, slices.Repeat([]string{serviceName}, 40)...), false},
-		"cut off":             {encodeQuery()[:20], false},
+		{"on the link", one, []string{"10.0.0.2"}, []string{at("10.0.0.2")}, []string{"10.0.0.2"}},
+		{"without a prefix", one, []string{"10.0.0.2"}, []string{addr("10.0.0.2", 8008, o).String()}, []string{"10.0.0.2"}},
+		{"the prefix in capitals", one, []string{"10.0.0.2"}, []string{"ADDRESS=" + addr("10.0.0.2", 8008, o).String()}, []string{"10.0.0.2"}},
+		{"by what the host has on the link", one, []string{"192.0.2.5", "10.0.0.2"}, []string{at("192.0.2.5")}, []string{"10.0.0.2"}},
+		{"elsewhere", one, []string{"192.0.2.5"}, []string{at("192.0.2.5")}, nil},
+		{"a text from elsewhere, of which the host is not told", one, nil, []string{at("10.0.0.2")}, nil},
+		{"the other link", two, []string{"10.0.1.2"}, []string{at("10.0.0.2"), at("10.0.1.2")}, []string{"10.0.1.2"}},
+		{"link-local, of one interface", one, []string{"fe80::2"}, []string{at("fe80::2")}, []string{"fe80::2%eth0"}},
+		{"link-local, of which interface?", two, []string{"fe80::2"}, []string{at("fe80::2")}, nil},
+		{"link-local, of which the host says the link", two, []string{"10.0.1.2", "fe80::2"}, []string{at("fe80::2")}, []string{"fe80::2%eth1"}},
+		{"link-local on another link of its own", one, []string{"fd00::2"}, []string{at("fd00::2"), at("fe80::7")}, []string{"fd00::2"}},
+		{"loopback", one, []string{"127.0.0.1"}, []string{at("127.0.0.1")}, nil},
+		{"a name", one, []string{"10.0.0.2"}, []string{at("example.com")}, nil},
+		{"our own interface", one, []string{"10.0.0.1"}, []string{at("10.0.0.1")}, []string{"10.0.0.1"}}, // another node on this computer
+		{"no address", one, []string{"10.0.0.2"}, []string{"address=nobody", ""}, nil},
+		{"nothing", one, []string{"10.0.0.2"}, nil, nil},
+		{"the first key", one, []string{"10.0.0.2"}, []string{at("10.0.0.2"), addr("10.0.0.3", 8008, other).String()}, []string{"10.0.0.2"}},
+		{"too late in the text", one, []string{"10.0.0.2"}, append(slices.Repeat([]string{"x"}, maxRecords), at("10.0.0.2")), nil},
 	} {
-		if got := decodeMDNS(c.packet, self); got.asks != c.want || len(got.finds) > 0 {
-			t.Errorf("%s: %+v", name, got)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, c.ifaces...)
+			b.told(c.hosts, c.texts...)
+			b.want(c.want...)
+		})
+	}
+}
+
+// Whoever tells of many by mdns has a part of the table, and gives way to others in it.
+func TestMDNSHasAPartOfTheTable(t *testing.T) {
+	b := newBench(t, eth0)
+	for i := range 1000 {
+		host := fmt.Sprintf("10.0.0.%d", 2+i%200)
+		b.told([]string{host}, addr(host, 1000+i, key(1000+i)).String())
+	}
+	if got := len(b.Neighbours()); got != maxFromMDNS {
+		t.Errorf("%d neighbours", got)
+	}
+	// One service may have many addresses, too.
+	b = newBench(t, eth0)
+	var texts []string
+	for i := range 100 {
+		texts = append(texts, addr("10.0.0.2", 1000+i, key(2)).String())
+	}
+	b.told([]string{"10.0.0.2"}, texts...)
+	if got := len(b.Neighbours()); got != maxAnnounced {
+		t.Errorf("%d addresses of one", got)
 	}
 }
 

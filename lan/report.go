@@ -32,7 +32,7 @@ type Interface struct {
 	LastSent  time.Time          `json:"lastSent,omitzero"`   // the last beacon
 	SendError string             `json:"sendError,omitempty"` // of the last beacon
 	// When our own packets were last heard there, by means. One that never was: the network, or a firewall, swallows it, or
-	// nothing is announced. IPv4 and IPv6 are not told apart.
+	// nothing is announced. IPv4 and IPv6 are not told apart. By mdns it is on one of the interfaces only, and every two minutes.
 	HeardOurselves map[Means]time.Time `json:"heardOurselves"`
 }
 
@@ -43,7 +43,7 @@ type Neighbour struct {
 	By        []Means          `json:"by"`
 	Verified  bool             `json:"verified"` // signed by Key; else who answers there has to prove it
 	Interface string           `json:"interface"`
-	Source    string           `json:"source"` // the IP that the last packet came from
+	Source    string           `json:"source,omitempty"` // the IP that the last packet came from, which mdns does not tell
 	Last      time.Time        `json:"last"`
 }
 
@@ -55,11 +55,11 @@ type Socket struct {
 	Error  string `json:"error,omitempty"` // why it is not there
 }
 
-// Dropped counts packets that were not taken, since Run began.
+// Dropped counts packets, and services told of by mdns, that were not taken, since Run began.
 type Dropped struct {
-	Budget  uint64 `json:"budget"`  // their source, or all new sources together, sent too many
+	Budget  uint64 `json:"budget"`  // their source, or all new sources together, sent too many; or too many services of mdns
 	OffLink uint64 `json:"offLink"` // from an address that is on no network of the interface, or by an interface not in use
-	Garbage uint64 `json:"garbage"` // not beacons; on port 26830 also those of another network key
+	Garbage uint64 `json:"garbage"` // not beacons; on port 26830 also those of another network key; services without an address
 	Forged  uint64 `json:"forged"`  // beacons with a wrong signature
 }
 
@@ -73,7 +73,10 @@ func (l *LAN) Neighbours() []Neighbour {
 		if now.After(n.until) {
 			continue
 		}
-		x := Neighbour{Address: n.addr, Key: n.addr.Key, Verified: n.verified, Interface: n.ifName, Source: n.src.String(), Last: n.last}
+		x := Neighbour{Address: n.addr, Key: n.addr.Key, Verified: n.verified, Interface: n.ifName, Last: n.last}
+		if n.src.IsValid() {
+			x.Source = n.src.String()
+		}
 		for i, m := range allMeans {
 			if n.by[i] {
 				x.By = append(x.By, m)
@@ -94,6 +97,13 @@ func (l *LAN) Report() Report {
 	defer l.mu.Unlock()
 	for s, err := range l.errs {
 		x := Socket{Means: s.means, Family: s.family(), Port: s.port}
+		if err != nil {
+			x.Error = err.Error()
+		}
+		r.Sockets = append(r.Sockets, x)
+	}
+	for f, err := range l.mdnsErrs {
+		x := Socket{Means: MDNS, Family: families[f], Port: mdnsPort}
 		if err != nil {
 			x.Error = err.Error()
 		}

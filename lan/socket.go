@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
-	"sync"
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -15,30 +13,22 @@ import (
 const (
 	plainPort  = 8008
 	signedPort = 26830
-	mdnsPort   = 5353
 )
 
 // signedGroup is where signed beacons go over IPv6: transient, link-local scope, a dynamic group id (RFC 3307 section 4.3).
-var (
-	signedGroup = netip.MustParseAddr("ff12::8073:7362")
-	mdnsGroup4  = netip.MustParseAddr("224.0.0.251")
-	mdnsGroup6  = netip.MustParseAddr("ff02::fb")
-)
+var signedGroup = netip.MustParseAddr("ff12::8073:7362")
 
-// socket is one that receives on all interfaces, and sends to its group when it has one. send may be called at the same time
-// from any goroutine; everything else belongs to Run.
+// socket is one that receives beacons on all interfaces, and sends to its group when it has one. All but receive belongs to Run.
 type socket struct {
 	means Means
 	v6    bool
 	port  int
-	group netip.Addr // joined on each interface; not valid for IPv4 broadcast
+	group netip.Addr // of IPv6, joined on each interface; not valid for IPv4 broadcast
 
 	conn   net.PacketConn // nil when it cannot be had
 	p4     *ipv4.PacketConn
 	p6     *ipv6.PacketConn
 	joined map[int]bool // by interface index
-
-	mu sync.Mutex // of send, where an interface is chosen for a whole socket
 }
 
 func newSockets() []*socket {
@@ -46,16 +36,16 @@ func newSockets() []*socket {
 		{means: Plain, port: plainPort},
 		{means: Signed, port: signedPort},
 		{means: Signed, port: signedPort, v6: true, group: signedGroup},
-		{means: MDNS, port: mdnsPort, group: mdnsGroup4},
-		{means: MDNS, port: mdnsPort, group: mdnsGroup6, v6: true},
 	}
 }
 
+var families = [2]string{ipv4Family: "ipv4", ipv6Family: "ipv6"}
+
 func (s *socket) family() string {
 	if s.v6 {
-		return "ipv6"
+		return families[ipv6Family]
 	}
-	return "ipv4"
+	return families[ipv4Family]
 }
 
 // open binds the socket, so that other programs, and other nodes, on this computer can listen there too.
@@ -74,37 +64,20 @@ func (s *socket) open(ctx context.Context) error {
 	if s.v6 {
 		s.p6 = ipv6.NewPacketConn(conn)
 		_ = s.p6.SetControlMessage(ipv6.FlagInterface, true)
-		if s.means == MDNS {
-			err = s.p6.SetMulticastHopLimit(255) // RFC 6762 section 11
-		}
 	} else {
 		s.p4 = ipv4.NewPacketConn(conn)
 		_ = s.p4.SetControlMessage(ipv4.FlagInterface, true)
-		if s.means == MDNS {
-			err = s.p4.SetMulticastTTL(255)
-		}
-	}
-	if err != nil {
-		_ = conn.Close()
-		return err
 	}
 	s.conn = conn
 	return nil
 }
 
-// join makes the socket hear its group on ifi; it may be called again and again.
+// join makes the socket hear its group on ifi, if it has one; it may be called again and again.
 func (s *socket) join(ifi netif) error {
 	if s.conn == nil || !s.group.IsValid() || s.joined[ifi.index] {
 		return nil
 	}
-	group, on := &net.UDPAddr{IP: s.group.AsSlice()}, &net.Interface{Index: ifi.index, Name: ifi.name, Flags: ifi.flags}
-	var err error
-	if s.v6 {
-		err = s.p6.JoinGroup(on, group)
-	} else {
-		err = s.p4.JoinGroup(on, group)
-	}
-	if err != nil {
+	if err := s.p6.JoinGroup(ifi.system(), &net.UDPAddr{IP: s.group.AsSlice()}); err != nil {
 		return fmt.Errorf("join %s: %w", s.group, err)
 	}
 	s.joined[ifi.index] = true
@@ -117,30 +90,12 @@ func (s *socket) leave(ifi netif) {
 		return
 	}
 	delete(s.joined, ifi.index)
-	group, on := &net.UDPAddr{IP: s.group.AsSlice()}, &net.Interface{Index: ifi.index, Name: ifi.name, Flags: ifi.flags}
-	if s.v6 {
-		_ = s.p6.LeaveGroup(on, group) // an interface that is gone has left
-	} else {
-		_ = s.p4.LeaveGroup(on, group)
-	}
+	_ = s.p6.LeaveGroup(ifi.system(), &net.UDPAddr{IP: s.group.AsSlice()}) // an interface that is gone has left
 }
 
 // send multicasts a packet to the socket's group on one interface.
 func (s *socket) send(packet []byte, ifi netif) error {
-	dst := &net.UDPAddr{IP: s.group.AsSlice(), Port: s.port}
-	if s.v6 {
-		dst.Zone = ifi.name
-		_, err := s.p6.WriteTo(packet, nil, dst)
-		return err
-	}
-	if runtime.GOOS == "windows" { // takes no control message
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if err := s.p4.SetMulticastInterface(&net.Interface{Index: ifi.index, Name: ifi.name, Flags: ifi.flags}); err != nil {
-			return err
-		}
-	}
-	_, err := s.p4.WriteTo(packet, &ipv4.ControlMessage{IfIndex: ifi.index}, dst)
+	_, err := s.p6.WriteTo(packet, nil, &net.UDPAddr{IP: s.group.AsSlice(), Port: s.port, Zone: ifi.name})
 	return err
 }
 

@@ -22,6 +22,7 @@ const (
 const (
 	maxNeighbours    = 256 // addresses
 	maxFromOneSource = 16  // of these, that packets from one source address brought
+	maxFromMDNS      = 64  // of these, that mDNS brought, which does not tell sources apart
 	maxSources       = 256 // with a budget of their own, per port
 )
 
@@ -31,8 +32,6 @@ type budget struct{ rate, burst float64 }
 var (
 	// A JS peer sends one in a second, and several peers may share a computer.
 	beaconBudget = budget{10, 20}
-	// Port 5353 carries the services of everything on the link.
-	mdnsBudget = budget{30, 60}
 	// New sources in a second. Ten seconds of a flood from forged sources fill the table; those in it keep their budget.
 	strangerBudget = budget{20, 40}
 )
@@ -95,7 +94,7 @@ type sighting struct {
 	addr     identity.Address
 	means    Means
 	verified bool
-	src      netip.Addr
+	src      netip.Addr // not valid by mdns
 	ifName   string
 	lasts    time.Duration // forgotten then
 }
@@ -146,20 +145,12 @@ func (t *table) see(now time.Time, s sighting) bool {
 	}
 	s.verified = s.verified || n.verified
 	n.sighting, n.last = s, now
-	// Who sends beacons is gone when they end, however long the records of mDNS would last.
+	// Who sends beacons is gone when they end, however long mDNS would remember him.
 	if s.means != MDNS || !n.by[0] && !n.by[1] {
 		n.until = now.Add(s.lasts)
 	}
 	n.by[slices.Index(allMeans[:], s.means)] = true
 	return fresh
-}
-
-// takeBack handles the goodbye of mDNS: an entry known by mDNS alone, from the same source, lives one more second (RFC 6762
-// section 10.1).
-func (t *table) takeBack(now time.Time, addr identity.Address, src netip.Addr) {
-	if n := t.m[addr]; n != nil && n.by == [3]bool{2: true} && n.src == src {
-		n.until = now.Add(time.Second)
-	}
 }
 
 func (t *table) expire(now time.Time) {
@@ -184,8 +175,11 @@ func (t *table) makeRoom(s sighting) bool {
 	for _, n := range t.m {
 		from[n.charged]++
 	}
-	mine := from[s.src]
-	if mine < maxFromOneSource && len(t.m) < maxNeighbours {
+	mine, most := from[s.src], maxFromOneSource
+	if s.means == MDNS {
+		most = maxFromMDNS
+	}
+	if mine < most && len(t.m) < maxNeighbours {
 		return true
 	}
 	// worse says that a gives way before b.
@@ -203,7 +197,7 @@ func (t *table) makeRoom(s sighting) bool {
 	var victim *neighbour
 	for _, n := range t.m {
 		gives := s.verified && !n.verified || s.verified == n.verified && from[n.charged] > mine+1
-		if mine >= maxFromOneSource {
+		if mine >= most {
 			gives = s.verified && !n.verified && n.charged == s.src
 		}
 		if gives && worse(n, victim) {
@@ -236,6 +230,16 @@ func (a netif) onLink(ip netip.Addr) bool {
 		return true
 	}
 	return slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// system is the interface as package net has it.
+func (a netif) system() *net.Interface {
+	return &net.Interface{Index: a.index, Name: a.name, Flags: a.flags}
+}
+
+// speaks reports whether the interface has an address of a family.
+func (a netif) speaks(family int) bool {
+	return slices.ContainsFunc(a.prefixes, func(p netip.Prefix) bool { return p.Addr().Is4() == (family == ipv4Family) })
 }
 
 // hosts are the addresses of the interface that others on the link can dial: IPv4, IPv6 that needs no zone, and IPv6

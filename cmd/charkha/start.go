@@ -53,9 +53,13 @@ Every flag but --new-feed can stand in config.toml in the data folder, under its
 			if err != nil {
 				return startHint(err)
 			}
+			logger := newLogger(logJSON, level)
+			// What libraries write to the standard logger is of use to developers only.
+			slog.SetDefault(logger)
+			slog.SetLogLoggerLevel(slog.LevelDebug)
 			cfg := node.Config{
 				Dir: c.path, Listen: listen, Hops: hops, NewFeed: newFeed, Check: check,
-				NetworkKey: shs.MainNetwork, Logger: newLogger(logJSON, level), LAN: !noLAN, Interfaces: interfaces,
+				NetworkKey: shs.MainNetwork, Logger: logger, LAN: !noLAN, Interfaces: interfaces,
 				// Of several nodes on one computer the first has the usual port, and the others are none the worse.
 				WS: ws, WSOptional: !cmd.Flags().Changed("ws"),
 				BlobBudget: int64(blobBudget), BlobMax: int64(blobMax), BlobAuto: int64(blobAuto), BlobRate: int64(blobRate),
