@@ -194,9 +194,9 @@ func (l *LAN) browse(ctx context.Context, now time.Time, f int) {
 	d.browsers[f] = b
 	services := make(chan *zeroconf.ServiceEntry)
 	returned := make(chan error, 1)
+	by, on := []zeroconf.IPType{ipv4Family: zeroconf.IPv4, ipv6Family: zeroconf.IPv6}[f], interfaces(d.links)
 	d.running.Go(func() {
-		by := []zeroconf.IPType{ipv4Family: zeroconf.IPv4, ipv6Family: zeroconf.IPv6}[f]
-		returned <- zeroconf.Browse(ctx, mdnsService, mdnsDomain, services, zeroconf.SelectIPTraffic(by), zeroconf.SelectIfaces(interfaces(d.links)))
+		returned <- zeroconf.Browse(ctx, mdnsService, mdnsDomain, services, zeroconf.SelectIPTraffic(by), zeroconf.SelectIfaces(on))
 	})
 	d.running.Go(func() {
 		defer close(b.ended)
