@@ -47,6 +47,7 @@ const rooms = `
 	bench/gen                       : identity log
 	bench                           : identity log muxrpc index node api bench/gen
 	internal/netns                  :
+internal/killed                 :
 	internal/vectors                :
 	internal/roomhttp               :
 `

@@ -1,20 +1,18 @@
 package blob
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"charkha/identity"
+	"charkha/internal/killed"
 )
 
 const (
@@ -138,14 +136,6 @@ func addForever(dir string) error {
 // A process that adds blobs, and lets others leave for them, is killed after a random number of steps, 200 times in the same
 // folder: every blob that it acknowledged and that may not leave is there and whole, and still own or pinned.
 func TestKilledWhileAddingAndEvicting(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no SIGKILL")
-	}
-	// Not in parallel: between fork and exec a child holds what files others have open, the locks of their folders included.
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	const rounds = 200
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -154,27 +144,9 @@ func TestKilledWhileAddingAndEvicting(t *testing.T) {
 	must := map[identity.BlobID]string{}
 	acks, inOpen := 0, 0
 	for round := range rounds {
-		cmd := exec.Command(self)
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(stdout)
-		left, killed, before := 1+rng.IntN(150), false, acks
-		for lines.Scan() {
-			if left--; left == 0 {
-				killed = true
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			kind, rest, _ := strings.Cut(lines.Text(), " ")
+		before := acks
+		killed.After(t, 1+rng.IntN(150), childEnv+"="+dir, nil, func(line string) {
+			kind, rest, _ := strings.Cut(line, " ")
 			who, text, _ := strings.Cut(rest, " ")
 			switch kind {
 			case "ack":
@@ -191,11 +163,7 @@ func TestKilledWhileAddingAndEvicting(t *testing.T) {
 				}
 				delete(must, id)
 			}
-		}
-		err = cmd.Wait()
-		if !killed || lines.Err() != nil {
-			t.Fatalf("round %d: the child ended by itself: %v, %v\n%s", round, err, lines.Err(), &stderr)
-		}
+		})
 		if acks == before {
 			inOpen++
 		}

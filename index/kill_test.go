@@ -1,19 +1,17 @@
 package index
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"charkha/internal/killed"
 	"charkha/log"
 )
 
@@ -65,7 +63,6 @@ func TestKilledWhileRebuilding(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts 50 processes")
 	}
-	// Not parallel: a process that is being started holds, for a moment, the locks of what other tests close.
 	dir := t.TempDir()
 	open := func() *log.Log {
 		t.Helper()
@@ -85,28 +82,7 @@ func TestKilledWhileRebuilding(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 11))
 	partly := 0
 	for n := range 50 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(out)
-		for left := rng.IntN(120); left >= 0 && lines.Scan(); left-- {
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Errorf("kill %d: %v\n%s", n, err, stderr.String())
-		}
-		_ = cmd.Wait() // it was killed
-		if stderr.Len() > 0 {
-			t.Fatalf("process %d: %s", n, stderr.String())
-		}
-
+		killed.After(t, 1+rng.IntN(120), childEnv+"="+dir, nil, func(string) {})
 		l := open()
 		x, err := Open(Options{Dir: filepath.Join(dir, "index"), Log: l, Self: killSelf, Hops: 2})
 		if err != nil {

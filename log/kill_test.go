@@ -1,18 +1,15 @@
 package log
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
 	"charkha/identity"
+	"charkha/internal/killed"
 	"charkha/log/internal/classic"
 )
 
@@ -138,14 +135,6 @@ func (a *ack) parse(line string) error {
 // A process that publishes, and takes in what somebody else wrote, is killed after a random number of steps, 200 times in the
 // same folder: no acknowledged message is ever missing, no sequence is signed twice, no offset is given twice.
 func TestKilledWhilePublishing(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("there is no SIGKILL")
-	}
-	// Not in parallel: between fork and exec a child holds what files others have open, the locks of their folders included.
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	const rounds = 200
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -153,31 +142,11 @@ func TestKilledWhilePublishing(t *testing.T) {
 	dir, w := t.TempDir(), newWorld()
 	lastAcks, inOpen := "", 0
 	for round := range rounds {
-		cmd := exec.Command(self)
-		cmd.Env = append(os.Environ(), childEnv+"="+dir)
-		cmd.Stdin = strings.NewReader(lastAcks)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
 		var acks strings.Builder
-		lines := bufio.NewScanner(stdout)
-		left, killed := 1+rng.IntN(60), false
-		for lines.Scan() {
-			if left--; left == 0 {
-				killed = true
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			line, ok := strings.CutPrefix(lines.Text(), "ack ")
+		killed.After(t, 1+rng.IntN(60), childEnv+"="+dir, strings.NewReader(lastAcks), func(line string) {
+			line, ok := strings.CutPrefix(line, "ack ")
 			if !ok {
-				continue
+				return
 			}
 			var a ack
 			if err := a.parse(line); err != nil {
@@ -189,10 +158,9 @@ func TestKilledWhilePublishing(t *testing.T) {
 			}
 			w.seen[a.offset] = a.key
 			fmt.Fprintln(&acks, line)
-		}
-		err = cmd.Wait()
-		if !killed || lines.Err() != nil || t.Failed() {
-			t.Fatalf("round %d: the child ended by itself: %v, %v\n%s", round, err, lines.Err(), &stderr)
+		})
+		if t.Failed() {
+			t.Fatalf("in round %d", round)
 		}
 		if acks.Len() == 0 {
 			inOpen++
