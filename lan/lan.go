@@ -81,6 +81,7 @@ type ifaceState struct {
 	senders map[netip.Addr]*sender
 	due     time.Time          // of the next beacon
 	all     []identity.Address // what is announced; of each family the best first
+	warned  string             // the error that was logged
 
 	// Under LAN.mu.
 	announced []identity.Address
@@ -472,8 +473,9 @@ func (l *LAN) serve(ctx context.Context, now time.Time, st *ifaceState, listener
 	l.note(st, errs, true, sent)
 }
 
-// note keeps what became of sending on an interface, and logs what changed. beacon says that it was time for one; sent, that
-// there was something to say.
+// note keeps what became of sending on an interface. beacon says that it was time for one; sent, that there was something to say.
+// What goes wrong is logged when it does so twice in a row, and once: an IPv6 address cannot be sent from for the first second
+// or two, while the system asks whether somebody else has it (RFC 4862 section 5.4).
 func (l *LAN) note(st *ifaceState, errs []error, beacon, sent bool) {
 	err := errors.Join(errs...)
 	l.mu.Lock()
@@ -485,7 +487,11 @@ func (l *LAN) note(st *ifaceState, errs []error, beacon, sent bool) {
 		st.sent = l.now()
 	}
 	l.mu.Unlock()
-	if err != nil && (old == nil || old.Error() != err.Error()) {
+	switch {
+	case err == nil && beacon:
+		st.warned = ""
+	case err != nil && old != nil && old.Error() == err.Error() && st.warned != err.Error():
+		st.warned = err.Error()
 		l.o.Logger.Warn("cannot announce everywhere", "interface", st.name, "err", err)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -643,6 +645,30 @@ func TestReportSaysWhichInterfaceIsNotThere(t *testing.T) {
 	b.o.Interfaces = b.o.Interfaces[:1]
 	if got := b.Report().Problem; got != "" {
 		t.Errorf("%q", got)
+	}
+}
+
+// What goes wrong once is in the report, and in the log when it stays; once, until it was well.
+func TestWhatStaysWrongIsLoggedOnce(t *testing.T) {
+	var out strings.Builder
+	b := newBench(t, eth0)
+	b.o.Logger = slog.New(slog.NewTextHandler(&out, nil))
+	st := b.ifaces[eth0.index]
+	one, two := []error{errors.New("one")}, []error{errors.New("two")}
+	for i, c := range []struct {
+		errs   []error
+		beacon bool
+		logged int // so far
+	}{
+		{one, true, 0}, {nil, false, 0}, {one, true, 1}, {one, true, 1}, {two, true, 1}, {two, true, 2}, {nil, true, 2}, {two, true, 2}, {two, true, 3},
+	} {
+		b.note(st, c.errs, c.beacon, false)
+		if got := strings.Count(out.String(), "cannot announce"); got != c.logged {
+			t.Errorf("after step %d: logged %d times, want %d", i, got, c.logged)
+		}
+	}
+	if got := b.Report().Interfaces[0].SendError; got != "two" {
+		t.Errorf("the report says %q", got)
 	}
 }
 
