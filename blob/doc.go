@@ -8,7 +8,8 @@
 //     power cut or a kill at any moment leaves a blob whole or absent.
 //   - A refused blob (wrong bytes, too many, not enough, cancelled, a full disk) leaves nothing behind; where it cannot be
 //     removed at once, the next start does it.
-//   - Neither the size of a blob nor what a peer sends moves memory: everything is streamed, in pieces of 128 KiB.
+//   - Neither the size of a blob nor what a peer sends moves memory: everything is streamed, in pieces of 128 KiB, and those of
+//     four large blobs at once that come in, of 1 MiB.
 //   - A name comes from an id of 32 bytes, never from a text, so that no request can lead out of the folder.
 //
 // # The path of the data
@@ -17,7 +18,8 @@
 // sha256 -> sync that folder -> visible, followers wake.
 //
 // Receive: room in the budget -> a file in tmp -> WriteAt by one peer or several. Each byte is written once; what the beginning
-// has without holes is hashed at once, so that Commit has nothing left to hash -> then as Add.
+// has without holes is hashed at once, so that Commit has nothing left to hash -> then as Add. What comes in order of a blob of
+// 8 MiB and more is gathered and written past the page cache (bulk.go).
 //
 // Read: an open file, read in any ranges. Sizes and all else of Stat come from memory.
 //

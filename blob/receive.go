@@ -31,6 +31,7 @@ type Receiving struct {
 	hash    hash.Hash // of the bytes before hashed; used by who set hashing
 	hashed  int64
 	hashing bool
+	bulk    *bulk // of a large blob, else nil; used by who set hashing, and by who ends it
 }
 
 // span is bytes that came, or are being written: from from up to before to.
@@ -64,7 +65,17 @@ func (s *Store) Receive(id identity.BlobID, size int64, why Why) (*Receiving, er
 		s.unbook(b)
 		return nil, fmt.Errorf("blob %s: %w", id, err)
 	}
-	return &Receiving{s: s, b: b, file: f, hash: sha256.New()}, nil
+	r := &Receiving{s: s, b: b, file: f, hash: sha256.New()}
+	if size >= s.o.bulkFrom {
+		select {
+		case s.bulks <- struct{}{}:
+			if r.bulk = newBulk(s.disk, f, s.o.bulkSize); r.bulk == nil {
+				<-s.bulks
+			}
+		default:
+		}
+	}
+	return r, nil
 }
 
 // WriteAt takes in the bytes from off on. It may be called at the same time by many, in any order. Of bytes that came already the
@@ -82,9 +93,13 @@ func (r *Receiving) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	free := r.claim(off, off+int64(len(p)))
+	if len(free) == 1 && r.bulk != nil && !r.hashing && free[0].from == r.hashed {
+		defer r.mu.Unlock()
+		return len(p), r.inOrder(p[free[0].from-off:free[0].to-off], free[0])
+	}
 	r.mu.Unlock()
 	for _, f := range free {
-		if err := r.s.disk.writeAt(r.file, p[f.from-off:f.to-off], f.from); err != nil {
+		if err := r.writePlain(p[f.from-off:f.to-off], f.from); err != nil {
 			err = fmt.Errorf("blob %s: %w", r.b.id, err)
 			r.mu.Lock()
 			r.err = err
@@ -108,6 +123,32 @@ func (r *Receiving) WriteAt(p []byte, off int64) (int, error) {
 		}
 	}
 	return len(p), r.catchUp(context.Background())
+}
+
+func (r *Receiving) writePlain(p []byte, off int64) error {
+	if r.bulk != nil {
+		r.bulk.beside.RLock()
+		defer r.bulk.beside.RUnlock()
+	}
+	return r.s.disk.writeAt(r.file, p, off)
+}
+
+// inOrder takes in the bytes of a large blob that are next to be hashed. They are hashed before they are written: when that fails,
+// nothing is kept. mu is held, and not while it writes.
+func (r *Receiving) inOrder(p []byte, f span) error {
+	r.hashing = true
+	r.mu.Unlock()
+	r.hash.Write(p)
+	err := r.bulk.writeAt(p, f.from)
+	r.mu.Lock()
+	r.hashing = false
+	if err != nil {
+		r.err = fmt.Errorf("blob %s: %w", r.b.id, err)
+		return r.err
+	}
+	r.hashed = f.to
+	r.wrote(f)
+	return r.catchUp(context.Background())
 }
 
 // over says why nothing is taken any more. mu is held.
@@ -205,6 +246,7 @@ func (r *Receiving) Commit(ctx context.Context) (Info, error) {
 	if errors.Is(err, os.ErrClosed) {
 		return Info{}, err
 	}
+	r.unbulk()
 	if err != nil {
 		r.discard()
 		return Info{}, err
@@ -236,6 +278,11 @@ func (r *Receiving) finish(ctx context.Context) error {
 	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
+	if r.bulk != nil {
+		if err := r.bulk.flush(); err != nil {
+			return fmt.Errorf("blob %s: %w", r.b.id, err)
+		}
+	}
 	if id := identity.BlobID(r.hash.Sum(nil)); id != r.b.id {
 		return fmt.Errorf("blob %s: %w: %s came", r.b.id, ErrWrongHash, id)
 	}
@@ -255,7 +302,17 @@ func (r *Receiving) Abort() {
 	}
 }
 
+// unbulk ends what writes a large blob. What it has not written is lost.
+func (r *Receiving) unbulk() {
+	if r.bulk != nil {
+		r.bulk.close()
+		r.bulk = nil
+		<-r.s.bulks
+	}
+}
+
 func (r *Receiving) discard() {
+	r.unbulk()
 	r.s.discard(r.file)
 	r.s.unbook(r.b)
 }

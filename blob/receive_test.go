@@ -32,7 +32,7 @@ func TestReceivePieces(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for round := range uint64(30) {
 		rng := rand.New(rand.NewPCG(seed, round))
-		s := open(t, Options{Dir: quick(t), noSync: true})
+		s := open(t, Options{Dir: quick(t), noSync: true, bulkFrom: 500_000, bulkSize: block << rng.IntN(6)})
 		b := make([]byte, 1+rng.IntN(1_000_000))
 		for i := range b {
 			b[i] = byte(rng.Uint32())

@@ -58,9 +58,11 @@ type Options struct {
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: nothing is logged
 
-	fault  func(step, path string, done bool) error // see disk
-	noSync bool
-	slack  int64 // how many more records may be written than are needed twice, before all are written anew; 0: some thousand
+	fault    func(step, path string, done bool) error // see disk
+	noSync   bool
+	bulkFrom int64 // the size from which on a blob is large, and
+	bulkSize int   // how much of one is written at once; 0: as the constants of these names
+	slack    int64 // how many more records may be written than are needed twice, before all are written anew; 0: some thousand
 }
 
 // Why is why a blob is kept, and for whom it counts. Zero ids are nobody.
@@ -115,6 +117,9 @@ type Store struct {
 	// writing can write all records anew.
 	change sync.RWMutex
 	known  journal
+
+	// bulks has one for each large blob that is written in pieces of bulkSize.
+	bulks chan struct{}
 
 	// refusing is held by who changes what is refused.
 	refusing sync.Mutex
@@ -180,8 +185,14 @@ func Open(o Options) (*Store, error) {
 	if o.slack == 0 {
 		o.slack = 4096
 	}
+	if o.bulkFrom == 0 {
+		o.bulkFrom = bulkFrom
+	}
+	if o.bulkSize == 0 {
+		o.bulkSize = bulkSize
+	}
 	s := &Store{o: o, log: o.Logger, disk: disk{o.fault, o.noSync}, tmp: filepath.Join(o.Dir, "tmp"), news: make(chan struct{}),
-		slots: map[identity.BlobID]uint32{}, entries: make([]entry, 1)}
+		slots: map[identity.BlobID]uint32{}, entries: make([]entry, 1), bulks: make(chan struct{}, maxBulks)}
 	s.people.init()
 	s.known = journal{disk: s.disk, path: filepath.Join(o.Dir, "known")}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {

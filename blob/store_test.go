@@ -264,6 +264,7 @@ type endless struct{ read int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
 	e.read += int64(len(p))
+	clear(p)
 	return len(p), nil
 }
 
