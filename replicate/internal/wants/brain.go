@@ -60,7 +60,7 @@ const (
 	// leastWhole and mostWhole. Pieces of larger ones are a quarter of a second, and half a second is under way, but for what one
 	// piece is. Of a peer that has not given much yet, a guess is made.
 	leastWhole, mostWhole = 128 << 10, 1 << 20
-	leastPiece, mostPiece = 64 << 10, 1 << 20
+	leastPiece, mostPiece = 64 << 10, 8 << 20
 	leastUnder            = 512 << 10
 	guessedRate           = 1 << 20
 	rateWindow            = 250 * time.Millisecond
