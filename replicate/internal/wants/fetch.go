@@ -236,13 +236,13 @@ func (p *peer) whole(size int64) bool {
 	return size <= most && size%jsChunk != 0
 }
 
-// cut divides a size into pieces for a peer, none of whose lengths is a multiple of jsChunk.
-func (p *peer) cut(size int64) (cuts []int64) {
+// cut divides a size into pieces for a peer of some bytes at most, none of whose lengths is a multiple of jsChunk.
+func (p *peer) cut(size, most int64) (cuts []int64) {
 	rate := p.rate
 	if rate == 0 {
 		rate = guessedRate
 	}
-	piece := max(leastPiece, min(rate/4, mostPiece))/jsChunk*jsChunk - 4096
+	piece := max(leastPiece, min(rate/4, most))/jsChunk*jsChunk - 4096
 	for at := int64(0); at < size; at += piece {
 		cuts = append(cuts, at)
 	}
@@ -283,7 +283,11 @@ func (b *Brain) begin(now time.Time, w *want) bool {
 		j.cuts = []int64{0, h.size}
 		j.only = h.p
 	} else {
-		j.cuts = h.p.cut(h.size)
+		most := int64(mostPiece)
+		if b.o.Rate > 0 { // what comes in a burst is followed by silence
+			most = min(most, b.o.Rate)
+		}
+		j.cuts = h.p.cut(h.size, most)
 		if w.alone {
 			j.only = h.p
 		}
