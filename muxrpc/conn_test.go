@@ -1,6 +1,7 @@
 package muxrpc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -139,5 +140,46 @@ func TestCallsOfEveryKind(t *testing.T) {
 	}
 	if _, err := s.Recv(); err != io.EOF {
 		t.Errorf("duplex: %v", err)
+	}
+}
+
+// What is released comes back with other bytes; what is not stays as it was.
+func TestRelease(t *testing.T) {
+	t.Parallel()
+	const bodies = 300
+	sizes := []int{maxBinary, maxBinary - 1, 100, maxBinary, maxBlock}
+	body := func(i int) []byte { return bytes.Repeat([]byte{byte(i + 1)}, sizes[i%len(sizes)]) }
+	m := Method{Name: "give", Kind: Source, Stream: func(_ context.Context, _ *Request, s *Stream) error {
+		for i := range bodies {
+			if err := s.Send(Body{Type: Binary, Data: body(i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+	c, _ := pair(t, Options{}, Options{Registry: registry(t, m)})
+	s, err := c.Open(t.Context(), CallOptions{Kind: Source, Patient: true}, "give")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := map[int][]byte{}
+	for i := range bodies {
+		b, err := s.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(b.Data, body(i)) {
+			t.Fatalf("body %d is another", i)
+		}
+		if i%7 == 0 {
+			kept[i] = b.Data
+		} else {
+			b.Release()
+		}
+	}
+	for i, data := range kept {
+		if !bytes.Equal(data, body(i)) {
+			t.Errorf("body %d changed", i)
+		}
 	}
 }

@@ -16,6 +16,17 @@ type Body struct {
 	Data []byte
 }
 
+// bodies are the memory of bodies of the size in which blobs are sent.
+var bodies = sync.Pool{New: func() any { return new([maxBinary]byte) }}
+
+// Release gives the memory of a received body back, so that another body can use it. Nobody has to; who does must not look at Data
+// any more, nor release it twice.
+func (b Body) Release() {
+	if cap(b.Data) == maxBinary {
+		bodies.Put((*[maxBinary]byte)(b.Data[:maxBinary]))
+	}
+}
+
 // Stream is one call with a body flow in one direction or both. One goroutine may receive while another sends.
 type Stream struct {
 	// Fixed when it was made, except id, which Open sets.
@@ -289,6 +300,9 @@ func (s *Stream) cut(src []byte) []byte {
 
 // alloc cuts n bytes from the stream's block. Blocks grow with the traffic.
 func (s *Stream) alloc(n int) []byte {
+	if n == maxBinary {
+		return bodies.Get().(*[maxBinary]byte)[:]
+	}
 	if n > maxBlock/4 || !s.kind.streams() {
 		return make([]byte, n)
 	}

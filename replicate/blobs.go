@@ -646,6 +646,7 @@ func (s *session) getBlob(ctx context.Context, a wants.Action, in *blob.Receivin
 			}
 			at += int64(len(c.Data))
 			progress(len(c.Data))
+			c.Release()
 		}
 		if errors.Is(err, io.EOF) {
 			if at < a.To {
