@@ -255,7 +255,12 @@ func (s *Stream) abort(why error) {
 	}
 	c := s.c
 	c.wmu.Lock()
-	if s.sendErr == nil && c.werr == nil && s.id != 0 && !s.answered() {
+	c.mu.Lock()
+	answered := !s.kind.streams() && s.recvErr != nil
+	s.sent = true
+	s.stopReceiving(over, false) // before the other side is told: what it answers to that is not why the stream ended
+	c.mu.Unlock()
+	if s.sendErr == nil && c.werr == nil && s.id != 0 && !answered {
 		end := why
 		if s.kind == Source {
 			end = nil // how a reader says that it wants no more
@@ -267,20 +272,6 @@ func (s *Stream) abort(why error) {
 	}
 	c.space.Broadcast()
 	c.wmu.Unlock()
-	c.mu.Lock()
-	s.sent = true
-	s.stopReceiving(over, false)
-	c.mu.Unlock()
-}
-
-// answered says whether a call has got its answer.
-func (s *Stream) answered() bool {
-	if s.kind.streams() {
-		return false
-	}
-	s.c.mu.Lock()
-	defer s.c.mu.Unlock()
-	return s.recvErr != nil
 }
 
 const (
