@@ -319,7 +319,6 @@ func TestEndHandshake(t *testing.T) {
 		r.send(data, 7, `1`)
 		r.send(end, 7, `true`)
 
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 }
@@ -327,6 +326,7 @@ func TestEndHandshake(t *testing.T) {
 // wantNothingKept checks that finished requests leave nothing behind.
 func (r *remote) wantNothingKept() {
 	r.t.Helper()
+	synctest.Wait()
 	r.c.mu.Lock()
 	defer r.c.mu.Unlock()
 	if len(r.c.ours)+len(r.c.theirs)+r.c.buffered != 0 {
@@ -370,9 +370,9 @@ func TestOwnCallsAreEndedAsJSExpects(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 
-		go r.send(end, -3, errorBody("too much")) // a remote may end a sink, too
 		s, _ = r.c.Sink(ctx, "y")
 		r.want(data, 3, `{"name":["y"],"args":[],"type":"sink"}`)
+		r.send(end, -3, errorBody("too much")) // a remote may end a sink, too
 		r.want(end, 3, "true")
 		synctest.Wait()
 		if err := s.SendJSON([]byte("1")); err == nil || err.Error() != "too much" {
@@ -406,7 +406,6 @@ func TestOwnCallsAreEndedAsJSExpects(t *testing.T) {
 		if _, err := s.Recv(); err != ErrEnded {
 			t.Errorf("got %v", err)
 		}
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 }
@@ -458,7 +457,6 @@ func TestCancelledCallsTellTheOtherSide(t *testing.T) {
 		if _, err := r.c.Async(ctx, "m"); err != context.Canceled {
 			t.Error(err)
 		}
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 	given := make(chan error, 1)
@@ -473,7 +471,6 @@ func TestCancelledCallsTellTheOtherSide(t *testing.T) {
 		if err := <-given; err == nil || err.Error() != "no longer wanted" {
 			t.Error(err)
 		}
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 }
@@ -493,7 +490,6 @@ func TestFramesForNobodyAreSkipped(t *testing.T) {
 		r.want(call, -78, "[1]")
 		r.send(call, 76, `{"name":["echo"],"args":[2]}`) // overtaken on its way
 		r.want(call, -76, "[2]")
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 }
@@ -660,7 +656,6 @@ func TestLaggingStreamIsEnded(t *testing.T) {
 		close(stuck)
 		r.send(end, 2, "true")
 		r.want(end, -2, "true")
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 }
@@ -747,7 +742,6 @@ func TestPatientStreamPushesBack(t *testing.T) {
 		close(take)
 		r.send(end, 1, errorBody("enough"))
 		r.want(end, -1, "true")
-		synctest.Wait()
 		r.wantNothingKept()
 	})
 	// It is not waited for without end.
