@@ -145,6 +145,22 @@ func TestAboutStreams(t *testing.T) {
 	if got := w.recv(of); got != "null" {
 		t.Errorf("latestValueStream of who said nothing: %s", got)
 	}
+	contents := func(items ...string) (all []string) {
+		for _, item := range items {
+			m := w.parse(item)
+			var content map[string]any
+			w.check(json.Unmarshal(m.Value.Content, &content))
+			all = append(all, fmt.Sprint(content["name"], content["image"]))
+		}
+		return all
+	}
+	// What is said after this is new to all of the streams.
+	if got := contents(w.recv(read)); got[0] != "one<nil>" {
+		t.Errorf("read: %v", got)
+	}
+	if got := w.recv(read); got != `{"sync":true}` {
+		t.Errorf("read: %s", got)
+	}
 	b.say(tell(dest, "image", "&x")) // nothing of the name
 	a.say(name("self"))
 	want(`"self"`, fmt.Sprintf(`{%q:"self"}`, a.id), `"self"`)
@@ -158,21 +174,6 @@ func TestAboutStreams(t *testing.T) {
 		if got := w.recv(of); got != want {
 			t.Errorf("latestValueStream of one: %s, want %s", got, want)
 		}
-	}
-	contents := func(items ...string) (all []string) {
-		for _, item := range items {
-			m := w.parse(item)
-			var content map[string]any
-			w.check(json.Unmarshal(m.Value.Content, &content))
-			all = append(all, fmt.Sprint(content["name"], content["image"]))
-		}
-		return all
-	}
-	if got := contents(w.recv(read)); got[0] != "one<nil>" {
-		t.Errorf("read: %v", got)
-	}
-	if got := w.recv(read); got != `{"sync":true}` {
-		t.Errorf("read: %s", got)
 	}
 	if got := contents(w.recv(read), w.recv(read)); !slices.Equal(got, []string{"<nil>&x", "self<nil>"}) {
 		t.Errorf("read: %v", got)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -62,9 +63,13 @@ func TestBacklinksOfNoSingleDest(t *testing.T) {
 		[]string{`{"id":"#cotton","count":2}`, `{"id":"#spinning","count":2}`}) {
 		t.Errorf("channels: %s", got)
 	}
-	live := w.open("backlinks.read", map[string]any{"old": false, "live": true, "query": json.RawMessage(`[{"$filter":{"dest":{"$prefix":"#"}}}]`)})
-	four := publish(map[string]any{"type": "post", "text": "four", "channel": "new"})
-	if row := w.recv(live); !strings.Contains(row, four) || !strings.Contains(row, `"dest":"#new"`) {
-		t.Errorf("live: %s", row)
+	var four string
+	live := w.since("backlinks.read", map[string]any{"old": false, "live": true, "query": json.RawMessage(`[{"$filter":{"dest":{"$prefix":"#"}}}]`)},
+		func() string {
+			return fmt.Sprintf(`"key":%q`, publish(map[string]any{"type": "post", "text": "tick", "channel": "tick"}))
+		},
+		func() { four = publish(map[string]any{"type": "post", "text": "four", "channel": "new", "root": one}) })
+	if len(live) != 1 || !strings.Contains(live[0], four) || !strings.Contains(live[0], `"dest":"#new"`) {
+		t.Errorf("live: %s", live)
 	}
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -58,6 +59,7 @@ func TestAskForMessages(t *testing.T) {
 	_, other, err := w.api.Log.Verify(raws[0])
 	w.check(err)
 
+	mine := w.post("mine")
 	early, late := w.as(identity.ID{8}).duplex(), w.as(identity.ID{7}).duplex()
 	answers := make(chan string, 3)
 	ask := func(method string, args ...any) {
@@ -69,7 +71,7 @@ func TestAskForMessages(t *testing.T) {
 			answers <- string(answer)
 		}()
 	}
-	ask("ooo.get", id)
+	ask("ooo.get", object{"id": id, "timeout": 60_000})
 	want := fmt.Sprintf(`{"%s":-1}`, id)
 	if got := w.recv(early); got != want {
 		t.Fatalf("a peer is asked for %s, want %s", got, want)
@@ -84,6 +86,11 @@ func TestAskForMessages(t *testing.T) {
 	w.tell(early, `{"%s":%s}`, other, raws[0]) // nobody asked for it
 	w.tell(late, `{"%s":%s}`, id, two)
 	w.tell(late, `{"%s":%s}`, id, two)
+	// When this is answered, all of that was heard: nothing of it answers what is asked next.
+	w.tell(late, `{"%s":-1}`, mine.Key)
+	if got := w.recv(late); !strings.HasPrefix(got, fmt.Sprintf(`{"%s":{`, mine.Key)) {
+		t.Errorf("a peer who asks meanwhile gets %s", got)
+	}
 	var got struct {
 		Key   identity.MsgID
 		Value json.RawMessage
@@ -103,6 +110,11 @@ func TestAskForMessages(t *testing.T) {
 		t.Fatalf("a peer is asked for %s, want %s", got, want)
 	}
 	ask("get", object{"id": id, "ooo": true, "meta": true})
+	for waiting := 0; waiting < 2; runtime.Gosched() { // before the answer comes, which is for both
+		w.api.wants.mu.Lock()
+		waiting = w.api.wants.all[id].waiting
+		w.api.wants.mu.Unlock()
+	}
 	new := w.as(identity.ID{6}).duplex()
 	if got := w.recv(new); got != want {
 		t.Fatalf("who has just come is asked for %s, want %s", got, want)
@@ -116,7 +128,6 @@ func TestAskForMessages(t *testing.T) {
 		t.Errorf("get with ooo: %s, with meta: %s", value, meta)
 	}
 
-	mine := w.post("mine")
 	w.check(json.Unmarshal([]byte(w.call("ooo.get", object{"id": mine.Key})), &got))
 	if got.Key != mine.Key || !got.OOO {
 		t.Errorf("ooo.get of what is here: %+v", got)
