@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -91,7 +92,8 @@ func (c *cli) awaitHolders(cmd *cobra.Command, id identity.MsgID, want int, time
 	case last.Count >= want:
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return &hinted{
-			fmt.Errorf("%s within %s, not by %d: the post is published, and peers get it when they connect", last.Text, timeout, want),
+			fmt.Errorf("%s within %s, not by %d: the post is published, and peers get it when they connect",
+				cmp.Or(last.Text, "held by 0 peers"), timeout, want), // the node may have said nothing yet
 			fmt.Sprintf("'charkha held-by %s' tells who has it", id),
 		}
 	case ctx.Err() != nil:
