@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -46,7 +47,7 @@ type running struct {
 //	crash NAME          kill it and wait
 //	status N COMMAND... run a command that must end with this exit status
 //
-// and $PORT1 to $PORT3, TCP ports of loopback that were free a moment ago; $FIXTURES, the folder of the outside vectors
+// and $PORT1 to $PORT3, TCP ports of loopback that are free; $FIXTURES, the folder of the outside vectors
 // feeds-fixtures, and $AUTHOR, one of their authors. After node, $ADDRESS is where it listens.
 func TestScripts(t *testing.T) {
 	var author string
@@ -144,20 +145,28 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freePorts finds TCP ports of loopback on which nobody listens now.
+// freePorts finds TCP ports of loopback on which nobody listens now, each of them once. The system gives them to nobody who asks for any
+// port: on Linux those begin at 32768, elsewhere above that.
 func freePorts(t *testing.T, n int) (ports []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(ports) < n {
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
 		if err != nil {
+			continue // another program's
+		}
+		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		_, port, _ := net.SplitHostPort(l.Addr().String())
 		ports = append(ports, port)
 	}
 	return ports
 }
+
+var givenPorts sync.Map // of texts: what freePorts gave out
 
 // missing skips a test for want of something that the computer does not have; in CI it fails.
 func missing(t *testing.T, what string) {
