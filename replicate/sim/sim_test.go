@@ -9,9 +9,15 @@ import (
 	"time"
 )
 
-// seed is a new one for each run. One that failed belongs into failedSeeds.
+// seed is a new one for each run of make sim, where one that failed belongs into failedSeeds, and else always the same. The bars are
+// of what is to be expected, and no network is sure to hold them: where somebody meets three liars in turn, of whom each costs a stall
+// of 10 s, more than 30 s pass. That happens in two or three of a hundred lively ones of 80 persons, such as those of the seeds
+// 13985516093808926919 and 9170123069218233676.
 func seed(t *testing.T) uint64 {
-	n := rand.Uint64()
+	n := uint64(1)
+	if os.Getenv("CHARKHA_SIM") != "" {
+		n = rand.Uint64()
+	}
 	t.Logf("seed %d", n)
 	return n
 }
@@ -105,7 +111,7 @@ func TestEveryPostArrives(t *testing.T) {
 // A seed gives the same network again.
 func TestSameSeedSameRun(t *testing.T) {
 	t.Parallel()
-	n := seed(t)
+	n := rand.Uint64()
 	run := func() string {
 		s := newSim(lively(60, n))
 		trace := ""
