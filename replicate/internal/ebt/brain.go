@@ -34,10 +34,12 @@ type Brain struct {
 	peers map[identity.ID]*peer
 	order []*peer       // all of them, in the order in which they came: the same events give the same actions
 	woken []identity.ID // peers for whom there is something new
-	// Feeds of which somebody has more than the source. It may get it in a moment: Tick looks whether it did.
+	// Feeds of which somebody has more than the source, or may have. It may get it in a moment: Tick looks whether it did.
 	behind map[*feed]struct{}
 	// Feeds whose source was asked or said that it has more, until Tick finds that it has not.
 	waiting map[*feed]struct{}
+	// Who was asked beside the source because one before it let us wait, until any of them sends something.
+	racing map[*feed][]*peer
 	// When peers last let us wait for what they claimed to have, this connection or before: who lies about one feed lies about
 	// others, and comes back.
 	doubted map[identity.ID]time.Time
@@ -169,7 +171,7 @@ func New(o Options) *Brain {
 		o.MaxRange = 1000
 	}
 	return &Brain{o: o, feeds: map[identity.ID]*feed{}, peers: map[identity.ID]*peer{},
-		behind: map[*feed]struct{}{}, waiting: map[*feed]struct{}{}, doubted: map[identity.ID]time.Time{}}
+		behind: map[*feed]struct{}{}, waiting: map[*feed]struct{}{}, racing: map[*feed][]*peer{}, doubted: map[identity.ID]time.Time{}}
 }
 
 // Woken returns the peers for whom Next has something new since the last call.
@@ -211,9 +213,7 @@ func (p *peer) put(id identity.ID, n Note) {
 // ask makes the peer the source of a feed.
 func (b *Brain) ask(now time.Time, p *peer, f *feed) {
 	if f.source != nil && f.source != p {
-		if f.source.of(f).is&isRx != 0 {
-			b.say(f.source, f, false)
-		}
+		b.stop(f.source, f)
 	}
 	if now.Sub(p.lastNews) >= b.o.StallAfter {
 		p.lastNews = now // it was not asked for anything: its time begins now
@@ -222,6 +222,13 @@ func (b *Brain) ask(now time.Time, p *peer, f *feed) {
 	b.waiting[f] = struct{}{}
 	b.exchange(p, f)
 	b.say(p, f, true)
+}
+
+// stop tells a peer that was asked for a feed not to send it.
+func (b *Brain) stop(p *peer, f *feed) {
+	if b.peers[p.id] == p && p.of(f).is&isRx != 0 {
+		b.say(p, f, false)
+	}
 }
 
 // exchange returns how a feed stands with a peer, which speaks of it from now on at least.
@@ -485,6 +492,9 @@ func (b *Brain) note(now time.Time, p *peer, f *feed, note Note) {
 		p.remind = append(p.remind, f)
 	}
 	first := x.has == None // what it was told while it said None it has not kept
+	if f.source == p && int64(x.has) > f.head && seq <= f.head {
+		b.behind[f] = struct{}{} // it takes back what it was asked for, which others may have
+	}
 	x.knows(seq)
 	if x.is&isOpen == 0 {
 		b.exchange(p, f)
@@ -581,6 +591,7 @@ func (b *Brain) Stored(now time.Time, id identity.ID, head int64, from identity.
 			x.is |= isThanks
 			p.thanks = append(p.thanks, f)
 		}
+		b.won(p, f)
 		if f.source == p {
 			f.since = now
 		}
@@ -625,11 +636,9 @@ func (b *Brain) Refused(now time.Time, id, feed identity.ID) {
 		return
 	}
 	p.fail(f, failure{at: now, refused: true})
+	b.stop(p, f)
 	if f.source == p {
 		f.source = nil
-		if p.of(f).is&isRx != 0 {
-			b.say(p, f, false)
-		}
 		b.another(now, f)
 	}
 }
@@ -663,6 +672,7 @@ func (b *Brain) Want(now time.Time, id identity.ID, want bool) {
 	}
 	f.want = want
 	f.source = nil
+	delete(b.racing, f)
 	for p := range b.from(f) {
 		if !want {
 			b.drop(p, f)
@@ -746,22 +756,22 @@ func (b *Brain) Tick(now time.Time) {
 	slices.SortFunc(stalled, byID)
 	slices.SortFunc(slow, byID)
 	for _, f := range stalled {
-		p := f.source
-		_, again := p.failed[f]
-		p.fail(f, failure{at: now})
+		b.late(now, f.source, f)
 		f.since = now
-		if !again {
-			b.say(p, f, true) // in case that it takes our request for withdrawn
+		for _, p := range b.racing[f] {
+			if p == f.source || b.peers[p.id] != p || p.of(f).is&isRx == 0 {
+				continue
+			}
+			if p.has(f) > f.head && now.Sub(p.lastNews) >= b.o.StallAfter {
+				b.late(now, p, f)
+			}
+			b.stop(p, f)
 		}
-		if p.owed == nil {
-			p.owed = map[*feed]struct{}{}
-		}
-		p.owed[f] = struct{}{}
-		b.doubt(now, p)
-		b.wake(p)
+		delete(b.racing, f)
 	}
 	for _, f := range stalled {
 		b.another(now, f)
+		b.race(now, f)
 	}
 	moved := 0
 	for _, f := range slow {
@@ -769,6 +779,76 @@ func (b *Brain) Tick(now time.Time) {
 			moved++
 		}
 	}
+}
+
+// late notes that a peer owes messages of a feed and let us wait.
+func (b *Brain) late(now time.Time, p *peer, f *feed) {
+	_, again := p.failed[f]
+	p.fail(f, failure{at: now})
+	if !again && p == f.source {
+		b.say(p, f, true) // in case that it takes our request for withdrawn
+	}
+	if p.owed == nil {
+		p.owed = map[*feed]struct{}{}
+	}
+	p.owed[f] = struct{}{}
+	b.doubt(now, p)
+	b.wake(p)
+}
+
+// maxRacing is how many peers are asked for a feed beside its source, after one let us wait. What they send of it at the same time
+// comes more than once: with four, a fifth more messages do in a network with as many liars as package sim's, with two a tenth.
+const maxRacing = 2
+
+// race asks some peers for a feed beside its new source, if nothing speaks against them: one liar after the other could hold the
+// feed back, each for StallAfter.
+func (b *Brain) race(now time.Time, f *feed) {
+	var others []*peer
+	for p := range b.from(f) {
+		if p != f.source && p.started && p.has(f) > f.head && !p.failed[f].refused && !p.passed(now, f, b.o.StallAfter) &&
+			b.shared(f, p) && !b.doubts(now, p) {
+			others = append(others, p)
+		}
+	}
+	slices.SortStableFunc(others, func(p, q *peer) int {
+		switch {
+		case b.better(now, f, p, q):
+			return -1
+		case b.better(now, f, q, p):
+			return 1
+		}
+		return 0
+	})
+	others = others[:min(len(others), maxRacing)]
+	for _, p := range others {
+		if now.Sub(p.lastNews) >= b.o.StallAfter {
+			p.lastNews = now // as in ask
+		}
+		b.exchange(p, f)
+		b.say(p, f, true)
+	}
+	if len(others) > 0 {
+		b.racing[f] = others
+	}
+}
+
+// won makes the peer that sent something of a feed its source, if it was asked in a race, and ends the race.
+func (b *Brain) won(p *peer, f *feed) {
+	others, ok := b.racing[f]
+	if !ok || p != f.source && (!slices.Contains(others, p) || p.of(f).is&isRx == 0) {
+		return
+	}
+	delete(b.racing, f)
+	if f.source != nil {
+		others = append(others, f.source)
+	}
+	for _, q := range others {
+		if q != p {
+			b.stop(q, f)
+		}
+	}
+	f.source = p
+	b.waiting[f] = struct{}{}
 }
 
 // maxMoved is how many feeds are asked of somebody else in a Tick whose source is only busy: with many feeds to fetch, each

@@ -16,12 +16,13 @@
 //
 // # What this brain does
 //
-//   - A wanted feed is asked from one peer at a time, its source. The others are told where we are and not to send; they tell
+//   - A wanted feed is asked from one peer at a time, its source, but after a stall (below). The others are told where we are and not to send; they tell
 //     us when they have more.
 //   - The source changes when another peer has more and the source has nothing new, when the source goes or sends what the log
 //     refuses, and when it owes us messages and none came for StallAfter. A peer that stalled is not asked for the feed again
-//     for a while, unless nobody else has it; one whose message was refused is not asked on this connection. So whoever
-//     claims what he has not costs one such time. Who let us wait with any feed, on this connection or one before, is for some
+//     for a while, unless nobody else has it; one whose message was refused is not asked on this connection. When one stalled,
+//     two more are asked beside the next source until any of them sends something, which makes it the source: else some who
+//     claim what they have not would cost such a time each, one after the other. Who let us wait with any feed, on this connection or one before, is for some
 //     minutes asked only for what nobody else has, and gives way at once to anybody else who has more. A source that sends other
 //     things meanwhile is not doubted, but the feed is asked from somebody else who has it.
 //   - Messages go to whoever asked, from where they said they are, once. What a peer sent us is not sent back.

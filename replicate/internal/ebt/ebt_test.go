@@ -447,8 +447,8 @@ func TestSameSeedSameNetwork(t *testing.T) {
 	}
 }
 
-// Liars say that they have more of each feed than there is, and send nothing.
-func TestLiarsCostOneStallEach(t *testing.T) {
+// Liars say that they have more of each feed than there is, and send nothing. Two cost as much time as one.
+func TestLiarsCostOneStall(t *testing.T) {
 	s := newSim(t, rand.Uint64(), 6)
 	for f := range 2 {
 		for _, n := range s.nodes {
@@ -471,10 +471,19 @@ func TestLiarsCostOneStallEach(t *testing.T) {
 	s.run(time.Second)
 	s.connect(victim, s.nodes[0])
 	s.connect(victim, s.nodes[1])
-	s.run(2*10*time.Second + 5*time.Second)
+	s.run(10*time.Second + 5*time.Second)
 	for f := range 2 {
 		if got := victim.heads[id(f)]; got != 50 {
-			t.Errorf("feed %d: %d of 50 after two stalls", f, got)
+			t.Errorf("feed %d: %d of 50 after a stall", f, got)
+		}
+		asked := 0
+		for _, c := range victim.brain.(*Brain).Claims(id(f)) {
+			if c.Asking {
+				asked++
+			}
+		}
+		if asked != 1 {
+			t.Errorf("feed %d is asked from %d when the race is over", f, asked)
 		}
 	}
 	s.publish(s.nodes[0], 7)
@@ -511,6 +520,26 @@ func TestLiarsWhoComeBackAreDoubted(t *testing.T) {
 	}
 	if late > 1 {
 		t.Errorf("%d of 30 messages were late", late)
+	}
+}
+
+// Who says to have more and then that he has not is not waited for when somebody else has it.
+func TestSourceThatTakesItsClaimBack(t *testing.T) {
+	b := New(Options{Self: id(0)})
+	now := epoch
+	b.Want(now, id(1), true)
+	for p := 2; p <= 3; p++ {
+		b.Connect(now, id(p), nil, false)
+		b.Notes(now, id(p), Notes{id(1): MakeNote(10, true)})
+	}
+	source := func() identity.ID { return b.feeds[id(1)].source.id }
+	liar := source()
+	now = now.Add(time.Second)
+	b.Notes(now, liar, Notes{id(1): MakeNote(0, true)})
+	now = now.Add(2500 * time.Millisecond)
+	b.Tick(now)
+	if source() == liar {
+		t.Error("nobody else was asked")
 	}
 }
 
@@ -901,9 +930,12 @@ func FuzzBrain(f *testing.F) {
 			for _, f := range b.feeds {
 				var asked []identity.ID
 				for _, p := range b.peers {
-					if p.of(f).is&isRx != 0 {
+					if p.of(f).is&isRx != 0 && (p == f.source || !slices.Contains(b.racing[f], p)) {
 						asked = append(asked, p.id)
 					}
+				}
+				if len(b.racing[f]) > maxRacing || len(b.racing[f]) > 0 && !f.want {
+					t.Fatalf("feed %v is asked from %d beside its source; it is wanted: %v", f.id, len(b.racing[f]), f.want)
 				}
 				if len(asked) > 1 || len(asked) == 1 && (f.source == nil || f.source.id != asked[0]) {
 					t.Fatalf("feed %v is asked from %v, its source is %v", f.id, asked, f.source)
