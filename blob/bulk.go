@@ -33,9 +33,9 @@ type bulk struct {
 	beside sync.RWMutex
 }
 
-// newBulk returns nil when f cannot be written so. size is that of a piece, a multiple of bulkAlign.
-func newBulk(d disk, f *os.File, size int) *bulk {
-	file, err := openDirect(f.Name())
+// newBulk returns nil when direct does not open f to be written so. size is that of a piece, a multiple of bulkAlign.
+func newBulk(d disk, f *os.File, size int, direct func(path string) (*os.File, error)) *bulk {
+	file, err := direct(f.Name())
 	if err != nil {
 		return nil
 	}

@@ -69,7 +69,7 @@ func (s *Store) Receive(id identity.BlobID, size int64, why Why) (*Receiving, er
 	if size >= s.o.bulkFrom {
 		select {
 		case s.bulks <- struct{}{}:
-			if r.bulk = newBulk(s.disk, f, s.o.bulkSize); r.bulk == nil {
+			if r.bulk = newBulk(s.disk, f, s.o.bulkSize, s.o.direct); r.bulk == nil {
 				<-s.bulks
 			}
 		default:

@@ -60,9 +60,10 @@ type Options struct {
 
 	fault    func(step, path string, done bool) error // see disk
 	noSync   bool
-	bulkFrom int64 // the size from which on a blob is large, and
-	bulkSize int   // how much of one is written at once; 0: as the constants of these names
-	slack    int64 // how many more records may be written than are needed twice, before all are written anew; 0: some thousand
+	bulkFrom int64                               // the size from which on a blob is large, and
+	bulkSize int                                 // how much of one is written at once; 0: as the constants of these names
+	direct   func(path string) (*os.File, error) // nil: openDirect
+	slack    int64                               // how many more records may be written than are needed twice, before all are written anew; 0: some thousand
 }
 
 // Why is why a blob is kept, and for whom it counts. Zero ids are nobody.
@@ -190,6 +191,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if o.bulkSize == 0 {
 		o.bulkSize = bulkSize
+	}
+	if o.direct == nil {
+		o.direct = openDirect
 	}
 	s := &Store{o: o, log: o.Logger, disk: disk{o.fault, o.noSync}, tmp: filepath.Join(o.Dir, "tmp"), news: make(chan struct{}),
 		slots: map[identity.BlobID]uint32{}, entries: make([]entry, 1), bulks: make(chan struct{}, maxBulks)}
