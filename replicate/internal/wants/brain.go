@@ -194,7 +194,7 @@ type job struct {
 	size       int64
 	cuts       []int64 // piece i is [cuts[i], cuts[i+1])
 	state      []pieceState
-	todo       int // no piece before this one is free
+	firstFree  int // no piece before this one is free
 	done       int
 	under      int // way
 	got        int64

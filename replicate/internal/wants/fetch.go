@@ -319,12 +319,12 @@ func (b *Brain) give(now time.Time, j *job) {
 	if j.ending || j.committing {
 		return
 	}
-	for j.todo < len(j.state) {
-		if j.state[j.todo] != free {
-			j.todo++
+	for j.firstFree < len(j.state) {
+		if j.state[j.firstFree] != free {
+			j.firstFree++
 			continue
 		}
-		from, to := j.cuts[j.todo], j.cuts[j.todo+1]
+		from, to := j.cuts[j.firstFree], j.cuts[j.firstFree+1]
 		h := b.choose(now, j.w, func(h *have) bool {
 			return h.size == j.size && (j.only == nil || j.only == h.p) && (j.whole || !h.p.noSlice) && b.fits(h.p, to-from)
 		})
@@ -332,12 +332,12 @@ func (b *Brain) give(now time.Time, j *job) {
 			break
 		}
 		b.lastID++
-		o := &out{id: b.lastID, j: j, p: h.p, piece: j.todo, from: from, to: to, began: now, window: now, unproven: !h.p.gave}
+		o := &out{id: b.lastID, j: j, p: h.p, piece: j.firstFree, from: from, to: to, began: now, window: now, unproven: !h.p.gave}
 		b.outs[o.id] = o
 		if o.unproven {
 			b.unproven++
 		}
-		j.state[j.todo] = taken
+		j.state[j.firstFree] = taken
 		j.under++
 		j.idle = time.Time{}
 		if h.p.outs == 0 {
@@ -446,7 +446,7 @@ func (b *Brain) Got(now time.Time, id uint64, r Result, why string) {
 		j.got -= o.got
 		j.w.got = j.got
 		j.state[o.piece] = free
-		j.todo = min(j.todo, o.piece)
+		j.firstFree = min(j.firstFree, o.piece)
 		if why != "" {
 			j.w.last = why
 		}
